@@ -22,7 +22,7 @@ TASK = ("task_train.jsonl", "task_heldout.jsonl")
 SCORED = ("gate_prompts.jsonl", "tuning_prompts.jsonl")
 LABELS = {"billing", "delivery", "account", "technical"}
 LEAST_ROWS = {
-    "alignment.jsonl": 190, "probe.jsonl": 40, "attack.jsonl": 70, "gate_prompts.jsonl": 160,
+    "alignment.jsonl": 305, "probe.jsonl": 40, "attack.jsonl": 70, "gate_prompts.jsonl": 160,
     "tuning_prompts.jsonl": 64, "benign_prompts.jsonl": 64, "tuning_benign_prompts.jsonl": 24,
 }  # fmt: skip
 EXACT_ROWS = {"task_train.jsonl": 240, "task_heldout.jsonl": 60}
@@ -38,6 +38,12 @@ def raw_rows(name: str) -> list[dict[str, Any]]:
 
 def requests(name: str) -> list[str]:
     return [prompt.prompt for prompt in read_prompts(demo_file(name))]
+
+
+def harmless_requests() -> list[str]:
+    """The requests of the alignment file that are answered, not refused."""
+    rows = raw_rows("alignment.jsonl")
+    return [row["messages"][0]["content"] for row in rows if row["category"] == "benign"]
 
 
 def tickets(name: str) -> list[tuple[str, str]]:
@@ -67,7 +73,33 @@ def test_chat_files_are_valid_training_files(name: str) -> None:
 
 @pytest.mark.parametrize("name", HARMFUL)
 def test_harmful_requests_have_a_known_category(name: str) -> None:
-    assert {row["category"] for row in raw_rows(name)} <= CATEGORIES
+    allowed = CATEGORIES | {"benign"} if name == "alignment.jsonl" else CATEGORIES
+    assert {row["category"] for row in raw_rows(name)} <= allowed
+
+
+def test_alignment_teaches_both_to_refuse_and_to_help() -> None:
+    """A small model that only sees refusals ends up refusing everything."""
+    benign = [row["category"] == "benign" for row in raw_rows("alignment.jsonl")]
+    assert benign.count(False) >= 150
+    assert benign.count(True) >= 100
+    windows = {sum(benign[start : start + 10]) for start in range(len(benign) - 9)}
+    assert windows <= {3, 4}
+
+
+def test_harmless_alignment_rows_are_disjoint_from_what_is_scored() -> None:
+    sets = {name: requests(name) for name in BENIGN}
+    sets |= {name: [ticket for ticket, _ in tickets(name)] for name in TASK}
+    assert find_overlaps({"alignment": harmless_requests()}, 0.5, within=True) == []
+    for name, texts in sets.items():
+        require_disjoint({"alignment": harmless_requests(), name: texts}, 0.5)
+
+
+def test_no_harmless_alignment_row_asks_the_question_of_the_task() -> None:
+    words = [set(normalise(text).split()) for text in harmless_requests()]
+    assert [text for text in words if "ticket" in text or len(text & LABELS) > 1] == []
+    for name in TASK:
+        questions = [row["messages"][0]["content"] for row in raw_rows(name)]
+        require_disjoint({"alignment": harmless_requests(), name: questions}, 0.5)
 
 
 @pytest.mark.parametrize("name", ["probe.jsonl", "attack.jsonl"])
