@@ -1,0 +1,144 @@
+"""T-Vaccine on transformers' Trainer: probe, draw, freeze, and two passes in place of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor, nn
+
+from tvaccine_core.alignment.config import TVaccineConfig
+from tvaccine_core.alignment.efficient import EfficientScheme
+from tvaccine_core.alignment.freezing import Window, find_adapters, open_window, release_all
+from tvaccine_core.alignment.harmful import HarmfulBatches
+from tvaccine_core.alignment.published import PublishedScheme
+from tvaccine_core.alignment.scheme import Scheme, StepReport
+from tvaccine_core.alignment.selection import LayerSchedule
+from tvaccine_core.alignment.two_pass import TwoPassScheme
+from tvaccine_core.models.layers import Layers, find_layers
+from tvaccine_core.training.files import write_json_atomic
+from tvaccine_core.training.trainer import AdapterTrainer
+
+STATE_FILE = "alignment_state.json"
+
+
+def make_scheme(model: nn.Module, layers: Layers, config: TVaccineConfig) -> Scheme:
+    """The scheme that `config` names, for a model whose adapters are all trainable yet."""
+    rho = 0.0 if config.method == "sft" else config.rho
+    if config.scheme == "two_pass":
+        return TwoPassScheme(model, layers, rho)
+    if config.scheme == "published":
+        return PublishedScheme(model, layers, rho)
+    budget = None if config.memory_budget_gb is None else config.memory_budget_gb * 1e9
+    return EfficientScheme(model, layers, rho, budget)
+
+
+class TVaccineTrainer(AdapterTrainer):
+    """Trains a vaccine. harmful: what probes look at; needed where `config.needs_harmful_rows`.
+
+    A step starts with the probe and the draw that fall on it. Everything that a resumed run needs to go on with the
+    same probabilities, layers and rows is in `alignment_state.json` of each checkpoint. Each micro-batch is perturbed
+    on its own; the final gradients are averaged by supervised tokens, as the Trainer does.
+    """
+
+    def __init__(self, *, config: TVaccineConfig, harmful: HarmfulBatches | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        layers = find_layers(self.model)
+        self.config = config
+        self.harmful = harmful
+        self.adapters = find_adapters(self.model, layers)
+        self.schedule = LayerSchedule(config, len(layers))
+        self.scheme = make_scheme(self.model, layers, config)
+        self.window: Window | None = None
+        self.history: dict[str, list[dict[str, Any]]] = {"probes": [], "draws": []}
+        self._entered: int | None = None
+        self._reports: list[StepReport] = []
+
+    def run(self, resume_from: Path | None = None) -> None:
+        """See AdapterTrainer; leaves the model with its own forwards and every adapter trainable."""
+        try:
+            super().run(resume_from)
+        finally:
+            self.scheme.close()
+            release_all(self.adapters)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One micro-batch: leaves the gradient of its perturbed loss in the trainable adapters."""
+        model.train()
+        prepared: dict[str, Tensor] = self._prepare_inputs(inputs)
+        self._enter(self.state.global_step)
+        share = _share(prepared["labels"], num_items_in_batch)
+        report = self.scheme.step(prepared, lambda loss: self.accelerator.backward(loss * share))
+        self._reports.append(report)
+        return report.loss_perturbed * share
+
+    def step_metrics(self) -> Mapping[str, Any]:
+        """Loss before the perturbation and under it, N, ||eps||, the lowest drawn layer; p and draws when new."""
+        reports = [report.values() for report in self._reports]
+        numbers: dict[str, Any] = {name: fmean(report[name] for report in reports) for name in reports[0]}
+        if self.window is not None and self.window.selected:
+            numbers["lowest_layer"] = self.window.selected[0]
+        for kind, name in (("probes", "p"), ("draws", "selected")):
+            if self.history[kind] and self.history[kind][-1]["step"] == self._entered:
+                numbers[name] = self.history[kind][-1][name]
+        return numbers
+
+    def _enter(self, step: int) -> None:
+        """What comes before the first micro-batch of an optimizer step."""
+        if step == self._entered:
+            return
+        self._entered = step
+        self._reports.clear()
+        if self.schedule.probe_due(step):
+            self._probe(step)
+        if self.schedule.draw_due(step):
+            self.schedule.draw()
+            self.history["draws"].append({"step": step, "selected": list(self.schedule.selected or ())})
+            self.window = None
+        if self.window is None:
+            self._open_window()
+
+    def _probe(self, step: int) -> None:
+        assert self.harmful is not None
+        batch = self._prepare_inputs(self.harmful.next())
+        self.schedule.record_probe(self.scheme.probe(batch, self.config.batch_size))
+        self.history["probes"].append({"step": step, "p": self.schedule.p})
+
+    def _open_window(self) -> None:
+        self.window = open_window(
+            self.adapters,
+            self.schedule.selected or (),
+            method=self.config.method,
+            freeze_scope=self.config.freeze_scope,
+            mlp_below=self.config.mlp_below,
+        )
+        self.scheme.open_window(self.window)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        state = {
+            "schedule": self.schedule.state(),
+            "history": self.history,
+            "harmful_taken": None if self.harmful is None else self.harmful.taken,
+        }
+        write_json_atomic(Path(output_dir or self.args.output_dir) / STATE_FILE, state)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = json.loads((Path(resume_from_checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
+        self.schedule.restore(state["schedule"])
+        self.history = state["history"]
+        if self.harmful is not None:
+            self.harmful.taken = state["harmful_taken"]
+
+
+def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> float:
+    """This micro-batch's part of the supervised tokens of the optimizer step."""
+    if num_items_in_batch is None:
+        return 1.0
+    return int((labels[:, 1:] != -100).sum()) / int(num_items_in_batch)
