@@ -1,0 +1,33 @@
+"""Jobs as their owner sees them: the row, its place in the queue and its vaccine."""
+
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from api.schemas.jobs import FineTuningJob
+from service.db.models import Job, Vaccine
+from service.db.repositories.jobs import JobRepository
+from service.db.repositories.vaccines import AdminVaccineRepository
+from tvaccine_core.errors import NotFound
+
+
+def require_job(session: Session, project_id: str, job_id: str) -> Job:
+    """The project's job. Raises NotFound, for a job of another project too."""
+    job = JobRepository(session, project_id).get(job_id)
+    if job is None:
+        raise NotFound(f"No fine-tuning job {job_id[:100]!r} in this project.")
+    return job
+
+
+def job_viewer(session: Session, project_id: str) -> Callable[[Job], FineTuningJob]:
+    """A function that shows jobs of one project; each vaccine is looked up once."""
+    jobs, vaccines = JobRepository(session, project_id), AdminVaccineRepository(session)
+    known: dict[str, Vaccine | None] = {}
+
+    def view(job: Job) -> FineTuningJob:
+        if job.vaccine_id is not None and job.vaccine_id not in known:
+            known[job.vaccine_id] = vaccines.get(job.vaccine_id)
+        vaccine = None if job.vaccine_id is None else known[job.vaccine_id]
+        return FineTuningJob.of(job, queue_position=jobs.queue_position(job), vaccine=vaccine)
+
+    return view

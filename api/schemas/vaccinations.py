@@ -1,0 +1,87 @@
+"""Vaccinations on the wire: a vaccine, and the job that makes it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from api.schemas.jobs import JobError, Progress
+from service.db.models import Job, Vaccine
+from service.domain.job_state import public_status
+
+FileReference = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class VaccinationCreate(BaseModel):
+    """The body of `POST /v1/admin/vaccinations`. What is left out comes from the server's settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
+        default=None, description="A base model that `GET /v1/models` lists."
+    )
+    method: Literal["t_vaccine", "vaccine", "sft"] | None = None
+    config: dict[str, JsonValue] | None = Field(
+        default=None, description="Overrides of the alignment, such as `steps`, `rho` or `seed`."
+    )
+    alignment: FileReference | None = Field(
+        default=None, description="Harmful requests with refusals: the id of an uploaded file, or `demo`."
+    )
+    harmful: FileReference | None = Field(
+        default=None, description="Harmful requests with answers, to probe with: likewise."
+    )
+    gate_prompts: FileReference | None = Field(
+        default=None, description="The prompts that the gate scores with: likewise."
+    )
+    activate: bool = Field(default=False, description="Make it the base's active vaccine once it is ready.")
+
+
+class Vaccination(BaseModel):
+    """A vaccine of one base, from the request to the finished adapter."""
+
+    id: str
+    object: Literal["vaccination"] = "vaccination"
+    job_id: str | None
+    base: str
+    base_digest: str | None
+    version: int
+    method: str
+    config: dict[str, Any]
+    digests: dict[str, Any]
+    state: Literal["making", "ready", "failed"]
+    active: bool
+    activate_when_ready: bool
+    created_at: int
+    ready_at: int | None
+    sha256: str | None
+    status: str | None = Field(description="The job's status, in the words of fine-tuning jobs.")
+    stage: str | None
+    progress: Progress | None
+    error: JobError | None
+    report: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, vaccine: Vaccine, job: Job | None) -> "Vaccination":
+        """The record as the wire shows it."""
+        return cls.model_validate(
+            {
+                "id": vaccine.id,
+                "job_id": vaccine.job_id,
+                "base": vaccine.base,
+                "base_digest": vaccine.base_digest,
+                "version": vaccine.version,
+                "method": vaccine.method,
+                "config": vaccine.config,
+                "digests": vaccine.digests,
+                "state": vaccine.state,
+                "active": vaccine.active,
+                "activate_when_ready": vaccine.activate_when_ready,
+                "created_at": int(vaccine.created_at),
+                "ready_at": None if vaccine.ready_at is None else int(vaccine.ready_at),
+                "sha256": vaccine.sha256,
+                "status": None if job is None else public_status(job),
+                "stage": None if job is None else job.stage,
+                "progress": None if job is None else Progress.of(job),
+                "error": None if job is None else job.error,
+                "report": vaccine.report,
+            }
+        )
