@@ -22,9 +22,7 @@ def vaccine_config(
 
 def fine_tune_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> FineTuneConfig:
     """How a user adapter is trained. Raises InvalidRequest naming the field."""
-    return FineTuneConfig.from_dict(
-        {"save_every": settings.save_every, **settings.fine_tune, **(overrides or {})}
-    )
+    return FineTuneConfig.from_dict({"save_every": settings.save_every, **settings.fine_tune, **(overrides or {})})
 
 
 def score_config(settings: Settings) -> ScoreConfig:

@@ -29,18 +29,14 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default=Path("~/.local/share/tvaccine"), validate_default=True)
-    database_url: str = Field(
-        default_factory=lambda values: f"sqlite:///{values['data_dir'] / 'tvaccine.sqlite3'}"
-    )
+    database_url: str = Field(default_factory=lambda values: f"sqlite:///{values['data_dir'] / 'tvaccine.sqlite3'}")
     broker_url: str = "filesystem://"
     broker_dir: Path = _under("broker")
     artefacts_dir: Path = _under("artefacts")
     scratch_dir: Path = _under("scratch")
 
     base: str = Field(default=EMBEDDED_BASE, min_length=1)
-    allowed_bases: Annotated[list[str], NoDecode] = Field(
-        default_factory=lambda values: [values["base"]], min_length=1
-    )
+    allowed_bases: Annotated[list[str], NoDecode] = Field(default_factory=lambda values: [values["base"]], min_length=1)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -64,6 +60,8 @@ class Settings(BaseSettings):
     harmful_file: Path | None = None
     gate_prompts_file: Path | None = None
     judge_dir: Path | None = None
+    benign_prompts_file: Path | None = None
+    """Harmless prompts; the share that a tuned model refuses is reported, never judged. None: not measured."""
 
     dtype: str = "auto"
     device: str = "auto"
@@ -78,6 +76,7 @@ class Settings(BaseSettings):
         "harmful_file",
         "gate_prompts_file",
         "judge_dir",
+        "benign_prompts_file",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

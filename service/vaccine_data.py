@@ -34,13 +34,13 @@ def find_sources(
     """The checked data sets by role.
 
     files: role -> an id of a file of the project, or ``demo``; what is left out comes from the settings.
-    Raises InvalidRequest and InvalidTrainingFile whose `param` is the role, and DatasetOverlap when two of
+    Raises InvalidRequest and InvalidTrainingFile whose `param` is the request's field, and DatasetOverlap when two of
     the sets share a prompt.
     """
     asked = dict(files or {})
     for role in asked:
         if role not in ROLES:
-            raise InvalidRequest(f"There is no file {role!r}. There are: {', '.join(ROLES)}.", param=role)
+            raise InvalidRequest(f"There is no file {role!r}. There are: {', '.join(ROLES)}.", param=f"{role}_file")
     paths = {role: _path(session, settings, project_id, role, asked.get(role)) for role in ROLES}
     require_disjoint({role: _prompts(role, path) for role, path in paths.items()})
     return {role: Source(path, file_digest(path)) for role, path in paths.items()}
@@ -55,7 +55,7 @@ def keep(settings: Settings, sources: Mapping[str, Source]) -> dict[str, str]:
             stored = store.put_file("vaccines", stream)
         if f"sha256:{stored.sha256}" != source.digest:
             store.delete(stored.key)
-            raise InvalidRequest(f"The file {role} changed while it was read. Ask again.", param=role)
+            raise InvalidRequest(f"The file {role} changed while it was read. Ask again.", param=f"{role}_file")
         keys[role] = stored.key
     return keys
 
@@ -73,7 +73,7 @@ def _path(session: Session, settings: Settings, project_id: str | None, role: st
     file = None if project_id is None else FileRepository(session, project_id).get(name)
     if file is None:
         message = f"{role}: {name[:100]!r} is neither '{DEMO}' nor a file of this project. Upload it first."
-        raise InvalidRequest(message, param=role, code="file_not_found")
+        raise InvalidRequest(message, param=f"{role}_file", code="file_not_found")
     return ArtefactStore(settings.artefacts_dir).path(file.storage_key)
 
 
@@ -85,11 +85,11 @@ def _prompts(role: str, path: Path) -> list[str]:
         return [prompt.prompt for prompt in read_prompts(path)]
     except InvalidTrainingFile as error:
         raise InvalidTrainingFile(
-            f"{role}: {error.message}", param=role, code=error.code, details=error.details
+            f"{role}: {error.message}", param=f"{role}_file", code=error.code, details=error.details
         ) from error
     except InvalidRequest as error:
         message = error.message.replace(path.name, role, 1)  # the stored name tells an operator nothing
-        raise InvalidRequest(message, param=role, details=error.details) from error
+        raise InvalidRequest(message, param=f"{role}_file", details=error.details) from error
     except OSError as error:
         message = f"{role}: the file cannot be read ({error.strerror}). Check the server's settings."
-        raise InvalidRequest(message, param=role) from error
+        raise InvalidRequest(message, param=f"{role}_file") from error

@@ -67,10 +67,8 @@ def plan_vaccination(
     sources = vaccine_data.find_sources(session, settings, project_id, files)
     prompts, needed = len(read_prompts(sources[GATE_PROMPTS].path)), score_config(settings).batch_prompts
     if prompts < needed:
-        message = (
-            f"{GATE_PROMPTS} holds {prompts} prompts and one round of the gate needs {needed}. Add some."
-        )
-        raise InvalidRequest(message, param=GATE_PROMPTS)
+        message = f"{GATE_PROMPTS} holds {prompts} prompts and one round of the gate needs {needed}. Add some."
+        raise InvalidRequest(message, param=f"{GATE_PROMPTS}_file")
     return Plan(base, merged, sources)
 
 

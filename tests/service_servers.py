@@ -3,18 +3,20 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 POSTGRESQL_FLAGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "listen_addresses=")
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def lacking(what: str) -> None:
@@ -45,18 +47,17 @@ def postgresql_server() -> Iterator[str]:
     if binaries is None:
         lacking("PostgreSQL")
     home = Path(tempfile.mkdtemp(prefix="tvaccine-pg-", dir="/tmp"))
-    as_user, user = _unprivileged(home)
-    data, log = home / "data", home / "log"
+    as_user = _unprivileged(home)
+    data = home / "data"
     options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
+    flags = (*POSTGRESQL_FLAGS, f"unix_socket_directories={home}")
+    server = [str(binaries / "postgres"), "-D", str(data), *(part for flag in flags for part in ("-c", flag))]
+    url = f"postgresql+psycopg://postgres@/{{database}}?host={home}"
     try:
-        _run([*as_user, str(binaries / "initdb"), "-D", str(data), *options], user)
-        flags = " ".join(f"-c {flag}" for flag in (*POSTGRESQL_FLAGS, f"unix_socket_directories={home}"))
-        control = [*as_user, str(binaries / "pg_ctl"), "-D", str(data)]
-        _run([*control, "-l", str(log), "-w", "-t", "60", "-o", flags, "start"], user)
-        try:
-            yield f"postgresql+psycopg://postgres@/{{database}}?host={home}"
-        finally:
-            _run([*control, "-m", "immediate", "-w", "stop"], user)
+        _run([*as_user, str(binaries / "initdb"), "-D", str(data), *options])
+        with _child([*as_user, *server], home / "log", signal.SIGQUIT) as process:
+            _wait(process, home / "log", lambda: _answers(url))
+            yield url
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -70,14 +71,11 @@ def redis_server() -> Iterator[str]:
     home = Path(tempfile.mkdtemp(prefix="tvaccine-redis-", dir="/tmp"))
     port = free_port()
     command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen([*command, "--dir", str(home)], stdout=log, stderr=log)
     try:
-        _wait_for_port(port, server)
-        yield f"redis://127.0.0.1:{port}/0"
+        with _child([*command, "--dir", str(home)], home / "log", signal.SIGTERM) as process:
+            _wait(process, home / "log", lambda: _listens(port))
+            yield f"redis://127.0.0.1:{port}/0"
     finally:
-        server.terminate()
-        server.wait(timeout=10)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -88,34 +86,65 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _unprivileged(home: Path) -> tuple[list[str], str | None]:
+def _unprivileged(home: Path) -> list[str]:
     """The command prefix that drops root, if this is root, for a user that then owns `home`."""
     if os.geteuid() != 0:
-        return [], None
+        return []
     names = {entry.pw_name for entry in pwd.getpwall()}
     user = next((name for name in ("postgres", "nobody") if name in names), None)
     if user is None or shutil.which("setpriv") is None:
         lacking("a user that may run PostgreSQL, or setpriv,")
     entry = pwd.getpwnam(str(user))
     os.chown(home, entry.pw_uid, entry.pw_gid)
-    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"], user
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
 
 
-def _run(command: list[str], user: str | None) -> None:
-    environment = {**os.environ, "LC_ALL": "C", **({"USER": user} if user else {})}
-    # Not captured by a pipe: the server would inherit it and keep it open.
+def _run(command: list[str]) -> None:
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(command, stdout=output, stderr=output, cwd="/", env=environment, timeout=120)
+        done = subprocess.run(command, stdout=output, stderr=output, cwd="/", timeout=120)
         if done.returncode != 0:
             output.seek(0)
             raise RuntimeError(f"{command}: {output.read().decode(errors='replace')}")
 
 
-def _wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def _child(command: list[str], log: Path, end: signal.Signals) -> Iterator[subprocess.Popen[bytes]]:
+    """A running server, ended by the signal `end`; it also ends when this process is killed."""
+    tether = ["setpriv", "--pdeathsig", end.name.removeprefix("SIG")] if shutil.which("setpriv") else []
+    user, program = _split(command)
+    with log.open("wb") as output:
+        process = subprocess.Popen([*user, *tether, *program], stdout=output, stderr=output, cwd="/")
+    try:
+        yield process
+    finally:
+        process.send_signal(end)
+        process.wait(timeout=30)
+
+
+def _split(command: list[str]) -> tuple[list[str], list[str]]:
+    """The prefix that changes the user, and the program: the death signal must be set after that change."""
+    start = next(place for place, part in enumerate(command) if part.startswith("/"))
+    return command[:start], command[start:]
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool]) -> None:
     limit = time.monotonic() + START_SECONDS
-    while time.monotonic() < limit and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while time.monotonic() < limit and process.poll() is None:
+        if ready():
+            return
         time.sleep(0.05)
-    raise RuntimeError("the server did not start")
+    raise RuntimeError(f"{process.args} did not start: {log.read_text(errors='replace')}")
+
+
+def _answers(url: str) -> bool:
+    plain = url.format(database="postgres").replace("postgresql+psycopg", "postgresql")
+    try:
+        psycopg.connect(plain, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

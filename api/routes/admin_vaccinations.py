@@ -28,7 +28,11 @@ router = APIRouter(prefix="/v1/admin/vaccinations", tags=["admin"], dependencies
 def create(context: ContextDep, admin: AdminDep, body: VaccinationCreate) -> Vaccination:
     """Queue a vaccination; if exactly this one is queued or running already, that one is returned."""
     settings = context.settings
-    files = {"alignment": body.alignment, "harmful": body.harmful, "gate_prompts": body.gate_prompts}
+    files = {
+        "alignment": body.alignment_file,
+        "harmful": body.harmful_file,
+        "gate_prompts": body.gate_prompts_file,
+    }
     # Reading and comparing the data takes a while, so it holds no write lock.
     with context.read() as session:
         plan = plan_vaccination(

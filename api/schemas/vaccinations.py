@@ -23,13 +23,13 @@ class VaccinationCreate(BaseModel):
     config: dict[str, JsonValue] | None = Field(
         default=None, description="Overrides of the alignment, such as `steps`, `rho` or `seed`."
     )
-    alignment: FileReference | None = Field(
+    alignment_file: FileReference | None = Field(
         default=None, description="Harmful requests with refusals: the id of an uploaded file, or `demo`."
     )
-    harmful: FileReference | None = Field(
+    harmful_file: FileReference | None = Field(
         default=None, description="Harmful requests with answers, to probe with: likewise."
     )
-    gate_prompts: FileReference | None = Field(
+    gate_prompts_file: FileReference | None = Field(
         default=None, description="The prompts that the gate scores with: likewise."
     )
     activate: bool = Field(default=False, description="Make it the base's active vaccine once it is ready.")

@@ -21,9 +21,7 @@ def copy_stream(source: BinaryIO, target: Path, max_bytes: int | None = None) ->
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if max_bytes is not None and size > max_bytes:
-                raise PayloadTooLarge(
-                    f"The file is larger than the limit of {max_bytes} bytes. Send a smaller one."
-                )
+                raise PayloadTooLarge(f"The file is larger than the limit of {max_bytes} bytes. Send a smaller one.")
             digest.update(chunk)
             out.write(chunk)
         out.flush()

@@ -146,9 +146,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint("kind IN ('fine_tuning', 'vaccination')", name="kind"),
-        CheckConstraint(
-            "state IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="state"
-        ),
+        CheckConstraint("state IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="state"),
         UniqueConstraint("project_id", "idempotency_key"),
         Index("ix_jobs_state_dispatched_at", "state", "dispatched_at"),
         Index("ix_jobs_state_lease_until", "state", "lease_until"),

@@ -149,11 +149,7 @@ def unpark(session: Session, vaccine_id: str) -> int:
     jobs = JobQueueRepository(session)
     expect = {"state": WAITING, "vaccine_id": vaccine_id}
     values = {"state": QUEUED, "stage": None, "dispatched_at": None}
-    moved = [
-        job.id
-        for job in jobs.waiting(vaccine_id)
-        if jobs.compare_and_set(job.id, expect=expect, values=values)
-    ]
+    moved = [job.id for job in jobs.waiting(vaccine_id) if jobs.compare_and_set(job.id, expect=expect, values=values)]
     for job_id in moved:
         _tell(session, job_id, "The vaccine is ready; job queued again", {"vaccine_id": vaccine_id})
     return len(moved)
@@ -162,9 +158,7 @@ def unpark(session: Session, vaccine_id: str) -> int:
 def fail_waiting(session: Session, vaccine_id: str, reason: str) -> int:
     """Fail the jobs that wait for a vaccine which will not come; their number."""
     jobs, failed = JobQueueRepository(session), 0
-    message = (
-        f"The vaccination of the base model did not succeed ({reason.rstrip('.')}). Create the job again."
-    )
+    message = f"The vaccination of the base model did not succeed ({reason.rstrip('.')}). Create the job again."
     for waiting in jobs.waiting(vaccine_id):
         expect = {"state": WAITING, "vaccine_id": vaccine_id}
         if jobs.compare_and_set(waiting.id, expect=expect, values=_failed(VACCINATION_FAILED, message)):
@@ -206,9 +200,7 @@ def succeed(session: Session, claim: Claim, **result: Any) -> bool:
     return True
 
 
-def fail(
-    session: Session, claim: Claim, code: str, message: str, param: str | None = None, **result: Any
-) -> bool:
+def fail(session: Session, claim: Claim, code: str, message: str, param: str | None = None, **result: Any) -> bool:
     """End the job with an error; `result` as in `succeed` (a ``verdict``, if the gate blocked it)."""
     values = {**result, **_failed(code, message, param)}
     if not _write(session, claim, values):
@@ -366,7 +358,5 @@ def _close_vaccination(session: Session, job_id: str, reason: str) -> None:
         fail_waiting(session, vaccine.id, reason)
 
 
-def _tell(
-    session: Session, job_id: str, message: str, data: dict[str, Any] | None = None, level: str = "info"
-) -> None:
+def _tell(session: Session, job_id: str, message: str, data: dict[str, Any] | None = None, level: str = "info") -> None:
     EventRepository(session).append(job_id, level, message, data=data)

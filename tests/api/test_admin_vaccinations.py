@@ -22,7 +22,11 @@ def data(admin: openai.OpenAI) -> dict[str, str]:
     def send(name: str) -> str:
         return admin.files.create(file=(f"{name}.jsonl", demo_file(name)), purpose="user_data").id
 
-    return {"alignment": send("alignment"), "harmful": "demo", "gate_prompts": send("gate_prompts")}
+    return {
+        "alignment_file": send("alignment"),
+        "harmful_file": "demo",
+        "gate_prompts_file": send("gate_prompts"),
+    }
 
 
 def request(client: openai.OpenAI, body: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def test_a_vaccination_can_be_cancelled(
         ({"method": "magic"}, "method"),
         ({"config": {"stepz": 5}}, "stepz"),
         ({"config": {"steps": -1}}, "steps"),
-        ({"alignment": "file-unknown"}, "alignment"),
+        ({"alignment_file": "file-unknown"}, "alignment_file"),
         ({"files": {}}, "files"),
     ],
 )
@@ -162,7 +166,7 @@ def test_a_wrong_field_is_named(admin: openai.OpenAI, data: dict[str, str], chan
 
 def test_overlapping_data_is_refused(admin: openai.OpenAI, data: dict[str, str]) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        request(admin, {**data, "harmful": data["alignment"]})
+        request(admin, {**data, "harmful_file": data["alignment_file"]})
     assert refused.value.code == "dataset_overlap"
 
 

@@ -97,7 +97,7 @@ def test_text_that_cannot_be_stored_is_no_server_error(
         ("/v1/admin/projects", {"name": "a\x00b"}),
         ("/v1/admin/keys", {"project_id": "a\x00b"}),
         ("/v1/admin/vaccinations", {"base": "a\x00b"}),
-        ("/v1/admin/vaccinations", {"alignment": "a\x00b"}),
+        ("/v1/admin/vaccinations", {"alignment_file": "a\x00b"}),
         ("/v1/fine_tuning/jobs", {"model": "a\x00b", "training_file": "f"}),
         ("/v1/fine_tuning/jobs", {"model": BASE, "training_file": "a\x00b"}),
         ("/v1/fine_tuning/jobs", {"model": BASE, "training_file": "f", "metadata": {"k": "\x00"}}),

@@ -14,9 +14,7 @@ def due(factory: Factory, dispatch_after: float = 30.0) -> list[str]:
         return take_due(session, 10, dispatch_after)
 
 
-def test_queued_jobs_are_due_once_and_again_when_nobody_came(
-    factory: Factory, queue_job: Callable[..., str]
-) -> None:
+def test_queued_jobs_are_due_once_and_again_when_nobody_came(factory: Factory, queue_job: Callable[..., str]) -> None:
     jobs = [queue_job(created_at=float(number)) for number in range(3)]
     assert due(factory) == jobs
     assert due(factory) == []

@@ -47,9 +47,7 @@ def kept(settings: Settings) -> list[Path]:
     return list((settings.artefacts_dir / "uploads").glob("*"))
 
 
-def test_an_upload_is_kept(
-    factory: Factory, settings: Settings, project_id: str, store: ArtefactStore
-) -> None:
+def test_an_upload_is_kept(factory: Factory, settings: Settings, project_id: str, store: ArtefactStore) -> None:
     file = upload(factory, settings, project_id)
     assert file.id.startswith("file-")
     assert (file.bytes, file.rows, file.status, file.purpose) == (len(ROWS), 12, "processed", "fine-tune")
@@ -60,9 +58,7 @@ def test_an_upload_is_kept(
         assert FileRepository(session, project_id).get(file.id) is not None
 
 
-def test_a_file_of_another_project_cannot_be_seen(
-    factory: Factory, settings: Settings, project_id: str
-) -> None:
+def test_a_file_of_another_project_cannot_be_seen(factory: Factory, settings: Settings, project_id: str) -> None:
     file = upload(factory, settings, project_id)
     with transaction(factory) as session:
         other = FileRepository(session, ensure_project(session, "other").id)
@@ -73,9 +69,7 @@ def test_a_file_of_another_project_cannot_be_seen(
             files.delete_file(session, ensure_project(session, "other").id, file.id)
 
 
-def test_faulty_rows_are_all_named_and_nothing_is_kept(
-    factory: Factory, settings: Settings, project_id: str
-) -> None:
+def test_faulty_rows_are_all_named_and_nothing_is_kept(factory: Factory, settings: Settings, project_id: str) -> None:
     with pytest.raises(InvalidTrainingFile) as caught:
         upload(factory, settings, project_id, ROWS + b"no json\n" + b'{"messages": []}\n')
     assert [detail["line"] for detail in caught.value.details] == [13, 14]
@@ -110,9 +104,7 @@ def test_wrong_uploads_are_refused(factory: Factory, settings: Settings, project
 
 
 def test_only_the_last_part_of_a_name_is_kept(factory: Factory, settings: Settings, project_id: str) -> None:
-    assert (
-        upload(factory, settings, project_id, filename="C:\\data\\../rows ü.jsonl").filename == "rows ü.jsonl"
-    )
+    assert upload(factory, settings, project_id, filename="C:\\data\\../rows ü.jsonl").filename == "rows ü.jsonl"
 
 
 def test_files_are_listed_by_age_in_pages(factory: Factory, settings: Settings, project_id: str) -> None:

@@ -30,9 +30,7 @@ def file_id(factory: Factory, settings: Settings, project_id: str) -> str:
 def make_file(factory: Factory, settings: Settings, project_id: str, purpose: str) -> str:
     content = io.BytesIO((json.dumps(ROW) + "\n").encode() * 10)
     with transaction(factory) as session:
-        file = store_upload(
-            session, settings, project_id, filename="rows.jsonl", purpose=purpose, stream=content
-        )
+        file = store_upload(session, settings, project_id, filename="rows.jsonl", purpose=purpose, stream=content)
     return file.id
 
 

@@ -36,9 +36,7 @@ def scored(factory: Factory, queue_job: QueueJob) -> Claim:
     return taken
 
 
-def test_a_released_adapter_has_a_name_and_only_then(
-    factory: Factory, queue_job: QueueJob, project_id: str
-) -> None:
+def test_a_released_adapter_has_a_name_and_only_then(factory: Factory, queue_job: QueueJob, project_id: str) -> None:
     taken = scored(factory, queue_job)
     with read_transaction(factory) as session:
         mine = AdapterRepository(session, project_id)
@@ -67,9 +65,7 @@ def test_a_released_adapter_has_a_name_and_only_then(
             AdminAdapterRepository(session).put_in_quarantine(job, storage_key="x", sha256="y", size=1)
 
 
-def test_a_withdrawn_model_is_gone_for_its_project(
-    factory: Factory, queue_job: QueueJob, project_id: str
-) -> None:
+def test_a_withdrawn_model_is_gone_for_its_project(factory: Factory, queue_job: QueueJob, project_id: str) -> None:
     taken = scored(factory, queue_job)
     with transaction(factory) as session:
         name = complete_release(session, taken, released_key=RELEASED, sha256="ab", verdict={})
@@ -98,9 +94,7 @@ def test_other_weights_than_the_scored_ones_are_not_released(
         assert list(AdapterRepository(session, project_id).list_released()) == []
 
 
-def test_a_cancelled_or_lost_job_releases_nothing(
-    factory: Factory, queue_job: QueueJob, project_id: str
-) -> None:
+def test_a_cancelled_or_lost_job_releases_nothing(factory: Factory, queue_job: QueueJob, project_id: str) -> None:
     cancelled, lost = scored(factory, queue_job), scored(factory, queue_job)
     with transaction(factory) as session:
         job_state.request_cancel(session, cancelled.job_id)

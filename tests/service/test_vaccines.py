@@ -143,9 +143,7 @@ def test_requests_at_the_same_moment_share_one_vaccination(factory: Factory, set
     assert len(set(made)) == 1
 
 
-def test_jobs_wait_for_one_vaccine_and_keep_it(
-    factory: Factory, settings: Settings, queue_job: QueueJob
-) -> None:
+def test_jobs_wait_for_one_vaccine_and_keep_it(factory: Factory, settings: Settings, queue_job: QueueJob) -> None:
     claims = [claim(factory, queue_job()) for _ in range(2)]
     for taken in claims:
         with transaction(factory) as session:
@@ -177,9 +175,7 @@ def test_a_vaccine_that_became_active_after_the_claim_is_pinned(
     assert job(factory, taken.job_id).vaccine_id == vaccine.id
 
 
-def test_a_lost_or_cancelled_job_gets_no_vaccine(
-    factory: Factory, settings: Settings, queue_job: QueueJob
-) -> None:
+def test_a_lost_or_cancelled_job_gets_no_vaccine(factory: Factory, settings: Settings, queue_job: QueueJob) -> None:
     vaccine, made_by = request(factory, settings, activate=True)
     complete(factory, made_by.id)
     taken = claim(factory, queue_job())
@@ -305,13 +301,10 @@ def test_files_from_the_settings_are_used(factory: Factory, settings: Settings, 
     own = tmp_path / "own.jsonl"
     own.write_bytes(b"".join(demo_file("alignment").read_bytes().splitlines(keepends=True)[:20]))
     changed = settings.model_copy(update={"alignment_file": own})
-    assert (
-        request(factory, changed)[0].digests["alignment"]
-        != request(factory, settings)[0].digests["alignment"]
-    )
+    assert request(factory, changed)[0].digests["alignment"] != request(factory, settings)[0].digests["alignment"]
     with pytest.raises(InvalidRequest) as caught:
         request(factory, settings.model_copy(update={"alignment_file": tmp_path / "none.jsonl"}))
-    assert caught.value.param == "alignment"
+    assert caught.value.param == "alignment_file"
 
 
 def test_prompts_in_two_sets_are_refused(factory: Factory, settings: Settings, project_id: str) -> None:
@@ -347,11 +340,9 @@ def test_faulty_files_are_named_by_their_role(
     factory: Factory, settings: Settings, project_id: str, role: str, lines: list[Any]
 ) -> None:
     with pytest.raises(TVaccineError) as caught:
-        request(
-            factory, settings, files={role: put(factory, settings, project_id, lines)}, project_id=project_id
-        )
+        request(factory, settings, files={role: put(factory, settings, project_id, lines)}, project_id=project_id)
     assert caught.value.status == 400
-    assert caught.value.param == role
+    assert caught.value.param == f"{role}_file"
     assert role in caught.value.message
 
 
@@ -362,8 +353,8 @@ def test_requests_that_cannot_be_met(factory: Factory, settings: Settings, proje
         ({"method": "magic"}, "method"),
         ({"config": {"rho": "x"}}, "rho"),
         ({"config": {"what": 1}}, "what"),
-        ({"files": {"other": "demo"}}, "other"),
-        ({"files": {"harmful": "file-none"}}, "harmful"),
+        ({"files": {"other": "demo"}}, "other_file"),
+        ({"files": {"harmful": "file-none"}}, "harmful_file"),
     ):
         with pytest.raises(InvalidRequest) as caught:
             request(factory, settings, project_id=project_id, **values)

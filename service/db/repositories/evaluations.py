@@ -35,9 +35,7 @@ class EvaluationRepository:
     def list(self, job_id: str) -> Sequence[Evaluation]:
         """Newest first."""
         statement = select(Evaluation).where(Evaluation.job_id == job_id)
-        return self._session.scalars(
-            statement.order_by(Evaluation.created_at.desc(), Evaluation.id.desc())
-        ).all()
+        return self._session.scalars(statement.order_by(Evaluation.created_at.desc(), Evaluation.id.desc())).all()
 
     def latest(self, job_id: str) -> Evaluation | None:
         """The last scoring of a job."""

@@ -68,9 +68,7 @@ class FileRepository:
             return []
         if purpose is not None:
             statement = statement.where(File.purpose == purpose)
-        return keyset_page(
-            self._session, statement, File, after=after, limit=limit, descending=order != "asc"
-        )
+        return keyset_page(self._session, statement, File, after=after, limit=limit, descending=order != "asc")
 
     def used_by(self, file_id: str) -> Sequence[str]:
         """Ids of this project's unfinished jobs that need the file."""

@@ -52,9 +52,7 @@ class AdminVaccineRepository:
 
     def open_for(self, base: str, *, lock: bool = False) -> Vaccine | None:
         """The oldest vaccine of `base` that is being made and will be activated; locked, if asked for."""
-        statement = select(Vaccine).where(
-            Vaccine.base == base, Vaccine.state == MAKING, Vaccine.activate_when_ready
-        )
+        statement = select(Vaccine).where(Vaccine.base == base, Vaccine.state == MAKING, Vaccine.activate_when_ready)
         return self._first(statement.order_by(Vaccine.version).limit(1), lock)
 
     def list(self, base: str | None = None, after: str | None = None, limit: int = 20) -> Sequence[Vaccine]:

@@ -120,9 +120,7 @@ def test_fresh_keys_are_ours() -> None:
             check_name(name)
 
 
-def test_release_moves_exactly_what_was_scored(
-    store: ArtefactStore, settings: Settings, tmp_path: Path
-) -> None:
+def test_release_moves_exactly_what_was_scored(store: ArtefactStore, settings: Settings, tmp_path: Path) -> None:
     stored = store.put_tree("quarantine", adapter_directory(tmp_path / "adapter"))
     released = store.release(stored.key, SHA256)
     assert released.startswith("released/")

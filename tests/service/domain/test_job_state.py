@@ -261,9 +261,7 @@ def test_a_vaccination_that_does_not_succeed_fails_those_who_wait(
     assert (vaccine.state, vaccine.open_key) == ("failed", None)
 
 
-def test_a_pinned_vaccine_stays(
-    factory: Factory, queue_job: QueueJob, queue_vaccination: QueueVaccination
-) -> None:
+def test_a_pinned_vaccine_stays(factory: Factory, queue_job: QueueJob, queue_vaccination: QueueVaccination) -> None:
     one, other = queue_vaccination(1)[0], queue_vaccination(2)[0]
     taken = claim(factory, queue_job())
     assert do(factory, job_state.pin, taken, one)

@@ -162,9 +162,7 @@ def test_events_of_concurrent_writers_are_numbered_without_gaps(
 postgresql_only = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 
-def in_the_gap(
-    monkeypatch: pytest.MonkeyPatch, factory: Factory, read: str, rival: Callable[[Session], Any]
-) -> None:
+def in_the_gap(monkeypatch: pytest.MonkeyPatch, factory: Factory, read: str, rival: Callable[[Session], Any]) -> None:
     """Let `rival` commit right after the next call of the repository's method `read`."""
     original = getattr(JobQueueRepository, read)
 
