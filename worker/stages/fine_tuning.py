@@ -1,0 +1,49 @@
+"""Train the user's adapter on the vaccinated base."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.domain import job_state
+from worker.desk import Desk
+from worker.interruptions import LeaseLost
+from worker.stages.vaccinating import PinnedVaccine
+from worker.training_run import run_trainer
+
+STAGE = "fine_tuning"
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """What fine-tuning left: the combined adapter's directory and the number of trained tokens."""
+
+    combined_dir: Path
+    trained_tokens: int
+
+
+def fine_tune(desk: Desk, training_file: Path, vaccine: PinnedVaccine) -> TunedModel:
+    """Run or resume the fine-tuning of the job. Raises TVaccineError or Interruption."""
+    desk.enter(STAGE)
+    validation_key = desk.order.validation_key
+    directory = run_trainer(
+        desk,
+        STAGE,
+        "fine_tune",
+        {
+            "base": desk.order.base,
+            "vaccine_dir": vaccine.directory,
+            "training_file": training_file,
+            "validation_file": None if validation_key is None else desk.store.path(validation_key),
+            "config": desk.order.config,
+            "dtype": desk.settings.dtype,
+            "device": desk.settings.device,
+        },
+    )
+    report = json.loads((directory / "report.json").read_text("utf-8"))
+    tokens = int(report["trained_tokens"])
+    with desk.fenced() as session:
+        if not job_state.note(session, desk.claim, trained_tokens=tokens):
+            raise LeaseLost
+    return TunedModel(directory / "combined", tokens)
