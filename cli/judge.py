@@ -1,0 +1,100 @@
+"""`tvaccine judge train` and `tvaccine judge eval`: make a judge, measure a judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import JsonOption, finish, say
+
+judge_app = typer.Typer(help="The judge that decides whether an answer is harmful.", no_args_is_help=True)
+
+Data = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Labelled rows, JSON Lines.")]
+BaseName = Annotated[str | None, typer.Option(help="Base model; default: the embedded one.")]
+
+
+@judge_app.command("train")
+def train_command(
+    data: Data,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the judge.")],
+    base: BaseName = None,
+    all_licences: Annotated[
+        bool, typer.Option("--all-licences", help="Use all sources; the judge is then for research only.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a probe on the rows of split "train" whose licence permits it; measure it on split "test"."""
+    from tvaccine_core.evaluation.judge.rows import read_judge_rows
+    from tvaccine_core.evaluation.judge.study import train_judge
+    from tvaccine_core.models.base import load_base
+    from tvaccine_core.models.registry import EMBEDDED
+
+    rows = read_judge_rows(data)
+    loaded = load_base(base or EMBEDDED, dtype=dtype, device=device)
+    card = train_judge(loaded, rows, out, all_licences=all_licences, log=_log)
+    words = [f"Judge {card['name']} {card['version']} lies in {out}"]
+    if card["test"]:
+        words += _table({"probe": card["test"], "TF-IDF": card["test_tfidf"]})
+    finish({"out": str(out), **card}, "\n".join(words), as_json=as_json)
+
+
+@judge_app.command("eval")
+def eval_command(
+    data: Data,
+    judge: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="A trained judge; default: the shipped.")
+    ] = None,
+    train_data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Training rows of the TF-IDF line; default: DATA's."),
+    ] = None,
+    all_licences: Annotated[
+        bool, typer.Option("--all-licences", help="Train TF-IDF on all sources, as the judge was.")
+    ] = False,
+    base: BaseName = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a judge on the rows of split "test" (all rows without a split), beside TF-IDF."""
+    from tvaccine_core.evaluation.judge.probe import load_judge
+    from tvaccine_core.evaluation.judge.rows import own_rows, permitted, read_judge_rows
+    from tvaccine_core.evaluation.judge.study import evaluate_judge
+    from tvaccine_core.models.base import load_base
+    from tvaccine_core.models.registry import EMBEDDED
+
+    test = [row for row in read_judge_rows(data) if row.split == "test"]
+    offered = [row for row in read_judge_rows(train_data or data) if row.split == "train"]
+    public = offered if all_licences else permitted(offered)
+    loaded = load_base(base or EMBEDDED, dtype=dtype, device=device)
+    train = [*public, *own_rows()] if public else []
+    result = evaluate_judge(load_judge(judge, loaded), test, train, _log)
+    columns = {"judge": result["judge"], "TF-IDF": result["tfidf"]}
+    finish(result, "\n".join(_table(columns)), as_json=as_json)
+
+
+def _log(text: str) -> None:
+    say(f"tvaccine: {text}")
+
+
+def _table(columns: dict[str, Any]) -> list[str]:
+    """Figures side by side, one line each."""
+    shown = {name: column for name, column in columns.items() if column}
+    keys = list(dict.fromkeys(key for column in shown.values() for key in _flat(column)))
+    lines = [f"{'':34}" + "".join(f"{name:>10}" for name in shown)]
+    for key in keys:
+        values = [_flat(column).get(key) for column in shown.values()]
+        lines.append(f"{key:34}" + "".join(f"{'' if v is None else format(v, '.3f'):>10}" for v in values))
+    return lines
+
+
+def _flat(column: dict[str, Any]) -> dict[str, Any]:
+    within = {f"AUC within {name}": value for name, value in column["source_auc"].items() if name != "mean"}
+    if "mean" in column["source_auc"]:
+        within["mean of the AUCs within a source"] = column["source_auc"]["mean"]
+    overall = {name: value for name, value in column["overall"].items() if name != "n"}
+    return within | {f"overall {name}": value for name, value in overall.items()}
