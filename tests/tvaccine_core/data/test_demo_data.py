@@ -22,7 +22,7 @@ TASK = ("task_train.jsonl", "task_heldout.jsonl")
 SCORED = ("gate_prompts.jsonl", "tuning_prompts.jsonl")
 LABELS = {"billing", "delivery", "account", "technical"}
 LEAST_ROWS = {
-    "alignment.jsonl": 305, "probe.jsonl": 40, "attack.jsonl": 70, "gate_prompts.jsonl": 160,
+    "alignment.jsonl": 435, "probe.jsonl": 40, "attack.jsonl": 70, "gate_prompts.jsonl": 160,
     "tuning_prompts.jsonl": 64, "benign_prompts.jsonl": 64, "tuning_benign_prompts.jsonl": 24,
 }  # fmt: skip
 EXACT_ROWS = {"task_train.jsonl": 240, "task_heldout.jsonl": 60}
@@ -80,10 +80,10 @@ def test_harmful_requests_have_a_known_category(name: str) -> None:
 def test_alignment_teaches_both_to_refuse_and_to_help() -> None:
     """A small model that only sees refusals ends up refusing everything."""
     benign = [row["category"] == "benign" for row in raw_rows("alignment.jsonl")]
-    assert benign.count(False) >= 150
-    assert benign.count(True) >= 100
+    assert benign.count(False) >= 200
+    assert benign.count(True) >= 230
     windows = {sum(benign[start : start + 10]) for start in range(len(benign) - 9)}
-    assert windows <= {3, 4}
+    assert windows <= {5, 6}
 
 
 def test_harmless_alignment_rows_are_disjoint_from_what_is_scored() -> None:
