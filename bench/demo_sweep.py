@@ -31,7 +31,7 @@ class Candidate:
 
     name: str
     vaccine: dict[str, Any] | None
-    user: dict[str, Any] = field(default_factory=dict)
+    user: dict[str, Any] = field(default_factory=lambda: {"epochs": 1})
 
 
 CANDIDATES = [
