@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from tvaccine_core.alignment.batch import SupervisedBatch, supervised_batch
 from tvaccine_core.alignment.dropout import has_dropout, shared_masks
+from tvaccine_core.alignment.head import Head
 from tvaccine_core.alignment.interception import Interceptor, Pass
 from tvaccine_core.alignment.lora_linear import LoraKernels
-from tvaccine_core.alignment.loss import supervised_cross_entropy
 from tvaccine_core.alignment.memory import MeasuringPass, Recompute, RecomputePlanner
 from tvaccine_core.alignment.passes import GradientPass, TrainingPass, switch
 from tvaccine_core.alignment.perturbation import frobenius_norm, joint_norm, scale_to_perturbation
@@ -35,6 +35,7 @@ class EfficientScheme(Scheme):
         self._last = len(layers) - 1
         self._interceptor = Interceptor(layers)
         self._kernels = LoraKernels(model)
+        self._head = Head(model)
         self._dropout = has_dropout(model)
         self._planner = None if memory_budget is None else RecomputePlanner(model, len(layers), memory_budget)
 
@@ -42,6 +43,7 @@ class EfficientScheme(Scheme):
         """See Scheme."""
         self._interceptor.remove()
         self._kernels.remove()
+        self._head.remove()
 
     def probe(self, inputs: Inputs, rows: int) -> list[float]:
         """See Scheme."""
@@ -100,10 +102,10 @@ class EfficientScheme(Scheme):
         self, current: Pass, batch: SupervisedBatch, count: int, then: Backward | None = None
     ) -> Tensor:
         """The loss of one forward that `current` directs; `then` (the backward) is called on it."""
-        with self._interceptor.using(current):
-            logits = self.model(**batch.model_inputs(), use_cache=False).logits
-            loss = supervised_cross_entropy(logits.reshape(-1, logits.shape[-1]), batch.targets, count=count)
-            del logits
+        with self._interceptor.using(current), self._head.skipping():
+            output = self.model(**batch.model_inputs(), use_cache=False).logits
+            loss = self._head.loss(output, batch.targets, count)
+            del output
             if then is not None:
                 then(loss)
         return loss

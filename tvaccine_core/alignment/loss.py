@@ -45,7 +45,7 @@ class _CrossEntropyInPlace(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=logits.device)
         for start in range(0, targets.numel(), _ROWS):
             rows = buffer[start : start + _ROWS]
-            total += _rows_loss(rows, targets[start : start + _ROWS], wide, 1.0 / count if keep else None)
+            total += rows_loss(rows, targets[start : start + _ROWS], wide, 1.0 / count if keep else None)
         if keep:
             ctx.save_for_backward(buffer)
         return total / count
@@ -59,8 +59,11 @@ class _CrossEntropyInPlace(torch.autograd.Function):
         return gradient * grad_output.to(gradient.dtype), None, None
 
 
-def _rows_loss(rows: Tensor, targets: Tensor, wide: torch.dtype, scale: float | None) -> Tensor:
-    """Summed loss of some rows; with `scale`, the rows become scale * (softmax - one-hot)."""
+def rows_loss(rows: Tensor, targets: Tensor, wide: torch.dtype, scale: float | None) -> Tensor:
+    """Summed cross-entropy of some rows of logits (m, V) with targets (m,), computed in the dtype `wide`.
+
+    With `scale`, the rows are overwritten by the gradient of scale * that sum: scale * (softmax - one-hot).
+    """
     work = rows.to(wide)
     picked = work.gather(1, targets.unsqueeze(1))
     normaliser = work.logsumexp(dim=1, keepdim=True)

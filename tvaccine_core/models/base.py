@@ -67,7 +67,9 @@ def load_base(name: str, *, dtype: str = "auto", device: str = "auto") -> Base:
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=choose_dtype(dtype, where), use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file surfaces as almost any error of the parsers below
         raise UnknownBase(
             f"The model {place.name} cannot be loaded as a causal language model ({error}); use a model "
             "directory that transformers reads without code of its own."

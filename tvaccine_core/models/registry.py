@@ -34,6 +34,11 @@ class Packaged:
         """Where the unpacked model lies in the cache, once fetched."""
         return cache_dir() / "bases" / f"{self.name}-{self.sha256[:12]}"
 
+    @property
+    def fetched(self) -> bool:
+        """Whether it lies there whole: it appears by one rename."""
+        return (self.directory / "config.json").is_file()
+
 
 REGISTRY: dict[str, Packaged] = {
     EMBEDDED: Packaged(
@@ -54,7 +59,7 @@ def cache_dir() -> Path:
 
 def is_fetched(name: str) -> bool:
     """Whether a registry name can be loaded without downloading anything. Raises KeyError for other names."""
-    return (REGISTRY[name].directory / "config.json").is_file()
+    return REGISTRY[name].fetched
 
 
 @contextmanager
