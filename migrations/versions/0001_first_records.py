@@ -81,9 +81,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("revoked_at", sa.Double(), nullable=True),
         sa.CheckConstraint("role IN ('admin', 'user')", name=op.f("ck_api_keys_role")),
-        sa.ForeignKeyConstraint(
-            ["project_id"], ["projects.id"], name=op.f("fk_api_keys_project_id_projects")
-        ),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_api_keys_project_id_projects")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
     )
@@ -157,9 +155,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_jobs_project_id_projects")),
         sa.ForeignKeyConstraint(["training_file"], ["files.id"], name=op.f("fk_jobs_training_file_files")),
         sa.ForeignKeyConstraint(["vaccine_id"], ["vaccines.id"], name=op.f("fk_jobs_vaccine_id_vaccines")),
-        sa.ForeignKeyConstraint(
-            ["validation_file"], ["files.id"], name=op.f("fk_jobs_validation_file_files")
-        ),
+        sa.ForeignKeyConstraint(["validation_file"], ["files.id"], name=op.f("fk_jobs_validation_file_files")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("project_id", "idempotency_key", name=op.f("uq_jobs_project_id_idempotency_key")),
     )
@@ -188,9 +184,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("place IN ('quarantine', 'released')", name=op.f("ck_adapters_place")),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_adapters_job_id_jobs")),
-        sa.ForeignKeyConstraint(
-            ["project_id"], ["projects.id"], name=op.f("fk_adapters_project_id_projects")
-        ),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_adapters_project_id_projects")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_adapters")),
         sa.UniqueConstraint("job_id", name=op.f("uq_adapters_job_id")),
         sa.UniqueConstraint("model_name", name=op.f("uq_adapters_model_name")),

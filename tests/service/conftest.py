@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import ids
@@ -79,6 +80,8 @@ def _statement(url: str, statement: str) -> None:
 @pytest.fixture
 def factory(database_url: str) -> Iterator[sessionmaker[Session]]:
     engine = make_engine(database_url)
+    if engine.dialect.name == "sqlite":  # nobody pulls the plug on a test: waiting for the disk is all it would cost
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     yield session_factory(engine)
     engine.dispose()
 

@@ -27,8 +27,7 @@ LEAST_ROWS = {
 }  # fmt: skip
 EXACT_ROWS = {"task_train.jsonl": 240, "task_heldout.jsonl": 60}
 TASK_QUESTION = (
-    "Which team should handle this ticket: billing, delivery, account or technical? "
-    "Answer with one word.\nTicket: "
+    "Which team should handle this ticket: billing, delivery, account or technical? Answer with one word.\nTicket: "
 )
 
 
@@ -183,7 +182,6 @@ def test_scored_prompts_do_not_follow_one_template(name: str) -> None:
 
 def test_held_out_tickets_share_no_sentence_with_training() -> None:
     train, heldout = (
-        {normalise(part) for text, _ in tickets(name) for part in re.split(r"(?<=[.?!]) ", text)}
-        for name in TASK
+        {normalise(part) for text, _ in tickets(name) for part in re.split(r"(?<=[.?!]) ", text)} for name in TASK
     )
     assert train & heldout == set()
