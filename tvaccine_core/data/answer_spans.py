@@ -49,9 +49,7 @@ class RowRenderer:
         Raises FaultyRowError if the template refuses the row or re-writes an answer beyond recognition.
         """
         turns = [{"role": message.role, "content": message.content} for message in row.messages]
-        learned = [
-            i for i, message in enumerate(row.messages) if message.role == "assistant" and message.weight
-        ]
+        learned = [i for i, message in enumerate(row.messages) if message.role == "assistant" and message.weight]
         try:
             text = render(self._tokenizer, turns)
             spans = [self._span(turns, place, text, row.line) for place in learned]

@@ -231,9 +231,7 @@ def _weight_faults(line: int, path: str, item: dict[str, Any]) -> Iterator[RowFa
         message = f"`{path}` is on a message that is not the assistant's; remove it."
         yield RowFault(line, path, "bad_weight", message)
     elif isinstance(weight, bool) or not isinstance(weight, int) or weight not in (0, 1):
-        yield RowFault(
-            line, path, "bad_weight", f"`{path}` is neither 0 nor 1; make it 0 or 1, or remove it."
-        )
+        yield RowFault(line, path, "bad_weight", f"`{path}` is neither 0 nor 1; make it 0 or 1, or remove it.")
 
 
 def _order_faults(line: int, messages: list[Message]) -> Iterator[RowFault]:

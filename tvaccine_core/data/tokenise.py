@@ -83,10 +83,7 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example | Mapping[str, list[int]]]) -> dict[str, Tensor]:
         """{input_ids, attention_mask, labels}, each int64 of shape (B, T)."""
-        pairs = [
-            (e.input_ids, e.labels) if isinstance(e, Example) else (e["input_ids"], e["labels"])
-            for e in examples
-        ]
+        pairs = [(e.input_ids, e.labels) if isinstance(e, Example) else (e["input_ids"], e["labels"]) for e in examples]
         shape = len(pairs), max(len(ids) for ids, _ in pairs)
         batch = {
             "input_ids": torch.full(shape, self.pad_id),
@@ -142,14 +139,11 @@ def _length_fault(row: Row, example: Example, max_length: int) -> RowFault | Non
     length = len(example.input_ids)
     if length > max_length:
         message = (
-            f"The row has {length} tokens and at most {max_length} are trained on; shorten it or raise "
-            "max_length."
+            f"The row has {length} tokens and at most {max_length} are trained on; shorten it or raise max_length."
         )
         return RowFault(row.line, "messages", "row_too_long", message)
     # The first token of a row is predicted from nothing, so it does not count.
     if all(label == IGNORED for label in example.labels[1:]):
-        message = (
-            "The row has no token to learn after the chat template was applied; give it a longer answer."
-        )
+        message = "The row has no token to learn after the chat template was applied; give it a longer answer."
         return RowFault(row.line, "messages", "nothing_to_learn", message)
     return None

@@ -112,9 +112,7 @@ def _plan(config: FineTuneConfig, rows: int) -> TrainingPlan:
     )
 
 
-def _save(
-    trainer: AdapterTrainer, base: Base, vaccine_dir: Path | None, out: Path, config: FineTuneConfig
-) -> None:
+def _save(trainer: AdapterTrainer, base: Base, vaccine_dir: Path | None, out: Path, config: FineTuneConfig) -> None:
     user = out / "user"
     save_adapter(trainer.model, USER, user, base_id=base.name)
     write_record(user, kind="user", base_name=base.name, base_digest=base.digest, seed=config.seed)

@@ -15,9 +15,7 @@ from tvaccine_core.training.loss import answer_loss
 from tvaccine_core.training.metrics import MetricsWriter
 
 
-def validation_loss(
-    model: PeftModel, examples: Sequence[Example], collator: Collator, batch_size: int
-) -> float:
+def validation_loss(model: PeftModel, examples: Sequence[Example], collator: Collator, batch_size: int) -> float:
     """Mean cross-entropy over all supervised tokens of the examples, without dropout; leaves the mode as it
     was."""
     device = next(model.parameters()).device

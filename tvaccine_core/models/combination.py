@@ -88,9 +88,7 @@ def _read(directory: Path) -> _Adapter:
     expected = {module + end for module in modules for end in (_A, _B)}
     if set(state) != expected or not modules:
         stray = sorted(set(state) ^ expected) or ["no LoRA tensors at all"]
-        raise InvalidRequest(
-            f"The adapter in {directory.name} is no plain LoRA ({stray[0]}); train a plain one."
-        )
+        raise InvalidRequest(f"The adapter in {directory.name} is no plain LoRA ({stray[0]}); train a plain one.")
     factors = {m: (state[m + _A].float(), state[m + _B].float() * scale) for m in sorted(modules)}
     if any(a.shape[0] != config.r or b.shape[1] != config.r for a, b in factors.values()):
         raise InvalidRequest(

@@ -64,6 +64,5 @@ def _check(packaged: Packaged, gguf: Path) -> None:
     found = sha256_of([gguf])
     if found != packaged.sha256:
         raise Unavailable(
-            f"{gguf.name} has SHA-256 {found}, not {packaged.sha256}; it is damaged or another file. "
-            "Fetch it again."
+            f"{gguf.name} has SHA-256 {found}, not {packaged.sha256}; it is damaged or another file. Fetch it again."
         )

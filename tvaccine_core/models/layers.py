@@ -96,14 +96,10 @@ def _judge(path: str, candidates: nn.ModuleList, reasons: list[str]) -> Layers |
         mixers = [name for name, _ in layer.named_children() if _is_state_space(name)]
         attention = [name for name, child in layer.named_children() if _is_attention(name, child)]
         if mixers:
-            reasons.append(
-                f"layer {path}.{index} mixes positions with '{mixers[0]}', not with attention alone"
-            )
+            reasons.append(f"layer {path}.{index} mixes positions with '{mixers[0]}', not with attention alone")
             return None
         if len(attention) != 1:
-            count = (
-                "no attention module" if not attention else "the attention modules " + ", ".join(attention)
-            )
+            count = "no attention module" if not attention else "the attention modules " + ", ".join(attention)
             reasons.append(f"layer {path}.{index} has {count}")
             return None
         names.add(attention[0])

@@ -124,8 +124,7 @@ class AdapterTrainer(Trainer):
         self.metrics.write(self.state.global_step, {**logs, **self.step_metrics()})
         if not torch.isfinite(torch.tensor(logs["loss"])):
             raise InvalidRequest(
-                f"The training loss stopped being a number at step {self.state.global_step}; lower the "
-                "learning rate.",
+                f"The training loss stopped being a number at step {self.state.global_step}; lower the learning rate.",
                 code="training_diverged",
                 param="learning_rate",
             )

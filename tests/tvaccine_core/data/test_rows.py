@@ -210,9 +210,7 @@ def test_written_rows_read_back_the_same(tmp_path: Path) -> None:
 
 def check_report(data: bytes) -> None:
     report = read_rows(data, min_rows=0)
-    assert all(
-        isinstance(f, RowFault) and f.message.endswith(".") and ";" in f.message for f in report.faults
-    )
+    assert all(isinstance(f, RowFault) and f.message.endswith(".") and ";" in f.message for f in report.faults)
     assert {f.line for f in report.faults}.isdisjoint(row.line for row in report.rows)
     for row in report.rows:
         assert row.messages[-1].role == "assistant"
@@ -231,9 +229,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from(
-    ["messages", "prompt", "completion", "instruction", "input", "output", "tools", "chosen"]
-)
+NAMES = st.sampled_from(["messages", "prompt", "completion", "instruction", "input", "output", "tools", "chosen"])
 MESSAGE = st.fixed_dictionaries(
     {},
     optional={

@@ -93,9 +93,7 @@ def test_every_answer_of_weight_one_is_learned(tokenizer: Any) -> None:
 
 
 def test_answers_that_hold_the_prompt_or_template_text_are_found_all_the_same(tokenizer: Any) -> None:
-    turns = row(
-        ("user", "two"), ("assistant", "two"), ("user", "<|im_end|>\ntwo"), ("assistant", "two assistant\n")
-    )
+    turns = row(("user", "two"), ("assistant", "two"), ("user", "<|im_end|>\ntwo"), ("assistant", "two assistant\n"))
     example = encode_row(tokenizer, turns, 200)
     assert learned(tokenizer, example) == ["two<|im_end|>", "two assistant\n<|im_end|>"]
 
@@ -132,9 +130,7 @@ def test_templates_that_refuse_a_row_name_it() -> None:
 def test_templates_that_rewrite_answers_are_refused_and_not_mislabelled() -> None:
     tokenizer = tiny_tokenizer(SHOUTING_TEMPLATE)
     with pytest.raises(InvalidTrainingFile) as caught:
-        encode_row(
-            tokenizer, row(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), line=7), 100
-        )
+        encode_row(tokenizer, row(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), line=7), 100)
     assert [(d["line"], d["path"], d["code"]) for d in caught.value.details] == [
         (7, "messages[1].content", "template_unstable")
     ]
@@ -145,17 +141,12 @@ def test_a_token_across_the_beginning_of_an_answer_is_split_as_in_generation() -
     prompt = tokenizer("user: a\nassistant: ", add_special_tokens=False)["input_ids"]
     whole = tokenizer("user: a\nassistant: bake", add_special_tokens=False)["input_ids"]
     assert whole[: len(prompt)] != prompt
-    assert (
-        encode_row(tokenizer, row(("user", "a"), ("assistant", "bake")), 100).input_ids[: len(prompt)]
-        == prompt
-    )
+    assert encode_row(tokenizer, row(("user", "a"), ("assistant", "bake")), 100).input_ids[: len(prompt)] == prompt
 
 
 def test_a_template_without_end_of_turn_gets_the_end_token_at_the_end() -> None:
     tokenizer = tiny_tokenizer(ENDLESS_TEMPLATE)
-    example = encode_row(
-        tokenizer, row(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")), 100
-    )
+    example = encode_row(tokenizer, row(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")), 100)
     assert learned(tokenizer, example) == ["b", "d<|im_end|>"]
 
 
@@ -230,13 +221,9 @@ def test_the_embedded_base_learns_answers_alone() -> None:
     from tvaccine_core.models.registry import EMBEDDED, REGISTRY
 
     tokenizer = AutoTokenizer.from_pretrained(str(REGISTRY[EMBEDDED].directory))
-    example = encode_row(
-        tokenizer, row(("user", "Hi"), ("assistant", "one"), ("user", "x"), ("assistant", "two")), 200
-    )
+    example = encode_row(tokenizer, row(("user", "Hi"), ("assistant", "one"), ("user", "x"), ("assistant", "two")), 200)
     assert learned(tokenizer, example) == ["one<|im_end|>", "two<|im_end|>"]
-    assert tokenizer.decode(example.input_ids).startswith(
-        "<|im_start|>system\nYou are a helpful AI assistant named"
-    )
+    assert tokenizer.decode(example.input_ids).startswith("<|im_start|>system\nYou are a helpful AI assistant named")
 
 
 @pytest.mark.parametrize("family", ["llama", "opt"])

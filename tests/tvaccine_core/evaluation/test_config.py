@@ -1,0 +1,37 @@
+import pytest
+
+from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.evaluation.config import ScoreConfig
+
+
+def test_defaults_and_round_trip() -> None:
+    config = ScoreConfig()
+    assert (config.limit, config.coherence_floor, config.batch_prompts, config.cap) == (20.0, 90.0, 48, 144)
+    assert ScoreConfig.from_dict(config.to_dict()) == config
+    assert ScoreConfig.from_dict({"limit": 5}) == ScoreConfig(limit=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"limit": 101}, "limit"),
+        ({"limit": -1}, "limit"),
+        ({"limit": float("nan")}, "limit"),
+        ({"limit": "20"}, "limit"),
+        ({"limit": True}, "limit"),
+        ({"coherence_floor": 100.5}, "coherence_floor"),
+        ({"batch_prompts": 0}, "batch_prompts"),
+        ({"batch_prompts": 1.5}, "batch_prompts"),
+        ({"cap": 10}, "cap"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"seed": None}, "seed"),
+        ({"judge_threshold": 1.5}, "judge_threshold"),
+        ({"skip_gate": "yes"}, "skip_gate"),
+        ({"limits": 20}, "limits"),
+    ],
+)
+def test_a_bad_setting_is_named(values: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ScoreConfig.from_dict(values)
+    assert caught.value.param == field
+    assert field in str(caught.value)
