@@ -1,6 +1,6 @@
 """Seconds and peak memory of one alignment step on the embedded base, ours beside what others do.
 
-    python bench/alignment_step.py [--json] [--steps 4] [--budget-gb 1.35]
+    python bench/alignment_step.py [--json] [--steps 4] [--budget-gb 1.0]
 
 Six variants, each in a process of its own, take turns step by step on the same rows and the same drawn layers:
 plain LoRA training as transformers does it, Vaccine (all layers, two passes), the published T-Vaccine scheme with
@@ -114,9 +114,7 @@ class Step:
             loss.backward()
         else:
             chosen = range(len(self.layers)) if method == "vaccine" else selected
-            window = open_window(
-                self.adapters, chosen, method=method, freeze_scope="attention", mlp_below=True
-            )
+            window = open_window(self.adapters, chosen, method=method, freeze_scope="attention", mlp_below=True)
             self.scheme.open_window(window)
             loss = self.scheme.step(self.inputs, torch.Tensor.backward).loss_perturbed
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -254,7 +252,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--steps", type=int, default=4, help="timed steps of each variant, a draw each")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--budget-gb", type=float, default=1.35, help="memory budget of ours_budget")
+    parser.add_argument("--budget-gb", type=float, default=1.0, help="memory budget of ours_budget")
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -266,7 +264,8 @@ def main() -> None:
         print(json.dumps(result))
         return
     for variant, values in result["variants"].items():
-        print(f"{variant:16s} {values['seconds']:7.2f} s  {values['cpu_seconds']:7.2f} cpu s  {values['peak_gb']:6.2f} GB")
+        seconds, cpu, peak = values["seconds"], values["cpu_seconds"], values["peak_gb"]
+        print(f"{variant:16s} {seconds:7.2f} s  {cpu:7.2f} cpu s  {peak:6.2f} GB")
     for name, value in (result["ratios"] | result["targets_met"]).items():
         print(f"{name:48s} {value if isinstance(value, bool) else round(value, 3)}")
 

@@ -34,13 +34,14 @@ class Candidate:
     user: dict[str, Any] = field(default_factory=lambda: {"epochs": 1})
 
 
+STEPS = 130
 CANDIDATES = [
     Candidate("no vaccine", None),
-    Candidate("T-Vaccine, rho 0.3", {"rho": 0.3}),
-    Candidate("SFT alignment", {"method": "sft"}),
-    Candidate("T-Vaccine, rho 0.1", {"rho": 0.1}),
-    Candidate("T-Vaccine, rho 1", {"rho": 1.0}),
-    Candidate("T-Vaccine, layer freeze", {"freeze_scope": "layer"}),
+    Candidate("T-Vaccine, rho 0.3", {"rho": 0.3, "steps": STEPS}),
+    Candidate("SFT alignment", {"method": "sft", "steps": STEPS}),
+    Candidate("T-Vaccine, rho 0.1", {"rho": 0.1, "steps": STEPS}),
+    Candidate("T-Vaccine, rho 1", {"rho": 1.0, "steps": STEPS}),
+    Candidate("T-Vaccine, layer freeze", {"freeze_scope": "layer", "steps": STEPS}),
 ]
 
 
@@ -52,7 +53,7 @@ def measure(folder: Path, **which: Path | None) -> dict[str, Any]:
     out = folder / "score"
     if not done(out):
         held_out = folder.parent / "task_tuning.jsonl"
-        config = ScoreConfig.from_dict({"skip_gate": True, "batch_prompts": 64, "cap": 64})
+        config = ScoreConfig.from_dict({"skip_gate": True, "batch_prompts": 65, "cap": 65})
         files = {"benign_file": demo_file("tuning_benign_prompts"), "task_file": held_out}
         score(BASE, demo_file("tuning_prompts"), out, config, **files, **which)
     report: dict[str, Any] = json.loads((out / "report.json").read_text())

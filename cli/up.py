@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 READY_WITHIN = 60.0
 FIRST_PROJECT = "default"
+# An open event stream must not hold up the shutdown.
+API_OPTIONS = ("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5")
 
 
 def up_command(
@@ -40,6 +43,7 @@ def up_command(
 ) -> None:
     """Run API, dispatcher, reaper and workers until Ctrl-C; prints the first admin key once."""
     settings = _settings(host, port)
+    lock = _lock(settings.data_dir)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -57,15 +61,32 @@ def up_command(
     finally:
         say("tvaccine: shutting down")
         stop_all(children, within_seconds=settings.cancel_grace_seconds + 10.0)
+        lock.close()
 
 
 def prepare(settings: Settings) -> str | None:
-    """Bring the database up to date; the secret of the first admin key, if there was no key yet."""
-    from service.db.engine import make_engine, session_factory, transaction
+    """Bring the database up to date; the secret of the first admin key, if there was no key yet.
+
+    Raises Unavailable when the database does not answer.
+    """
+    from sqlalchemy.exc import OperationalError
+
     from service.db.migrate import upgrade
+
+    try:
+        upgrade(settings.database_url)
+        return _first_key(settings)
+    except OperationalError as error:
+        # Not the driver's words: they may hold the URL with its password.
+        raise Unavailable(
+            "The database cannot be used. Check TVACCINE_DATABASE_URL and that the server runs."
+        ) from error
+
+
+def _first_key(settings: Settings) -> str | None:
+    from service.db.engine import make_engine, session_factory, transaction
     from service.keys import create_key, ensure_project, list_keys
 
-    upgrade(settings.database_url)
     engine = make_engine(settings.database_url)
     try:
         with transaction(session_factory(engine)) as session:
@@ -94,6 +115,22 @@ def _settings(host: str | None, port: int | None) -> Settings:
     return settings
 
 
+def _lock(data_dir: Path) -> IO[str]:
+    """Hold the data directory for this process; the system lets go of it when the process ends.
+
+    Raises Unavailable when another `tvaccine up` holds it.
+    """
+    lock = (data_dir / "up.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise Unavailable(
+            f"Another `tvaccine up` runs on {data_dir}. Stop it, or set TVACCINE_DATA_DIR to another directory."
+        ) from error
+    return lock
+
+
 def _free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
@@ -117,12 +154,14 @@ def _children(settings: Settings, workers: int) -> list[Child]:
     python = [sys.executable, "-m"]
     api = [*python, "uvicorn", "api.asgi:app", "--host", settings.host, "--port", str(settings.port)]
     children = [
-        Child("API", [*api, "--no-access-log", "--log-level", "warning"], environment),
+        Child("API", [*api, *API_OPTIONS], environment),
         Child("keeper", [*python, "worker.keeper"], environment),
     ]
     for number in range(1, workers + 1):
         command = [*python, "celery", "--app", "worker.app", "--quiet", "worker", "--concurrency", "1"]
-        options = ["--hostname", f"worker{number}@%h", "--without-gossip", "--without-mingle"]
+        # The same name at each start: a worker takes back at once what it had when it was killed.
+        name = f"worker{number}-{settings.port}@%h"
+        options = ["--hostname", name, "--without-gossip", "--without-mingle"]
         quiet = ["--without-heartbeat", "--loglevel", "WARNING"]
         children.append(Child(f"worker {number}", command + options + quiet, environment))
     return children

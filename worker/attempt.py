@@ -1,7 +1,7 @@
 """The private scratch directory of one attempt at a job, and what it takes over from earlier attempts.
 
     scratch/<job id>/attempt-<n>/
-        <stage>/          what the stage's run leaves: metrics.jsonl, checkpoints/, report.json, ...
+        <stage>/          orders.json, and what the stage's run leaves: metrics.jsonl, checkpoints/, report.json
         <stage>.json      the trainer's orders       <stage>.log   the trainer's output
 
 An attempt never writes into another one's directory, and copies what it takes over. So a trainer of a lost
@@ -10,17 +10,21 @@ attempt, should one still live, cannot disturb the next.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tvaccine_core.training.checkpoints import checkpoint_step, is_complete
 
 logger = logging.getLogger(__name__)
 
+Orders = Mapping[str, Any]
+ORDERS = "orders.json"
 ATTEMPT = re.compile(r"attempt-(\d+)")
 
 
@@ -48,32 +52,50 @@ class Attempt:
         """Where the run of `stage` leaves its results."""
         return self.root / stage
 
-    def inherit(self, stage: str) -> Inheritance:
-        """Take over the finished `stage` of an earlier attempt, or else its newest complete checkpoint."""
-        self.root.mkdir(parents=True, exist_ok=True)
+    def begin(self, stage: str, orders: Orders) -> Inheritance:
+        """Make the stage's directory, with what earlier attempts left of a stage with the same `orders`.
+
+        That is the finished stage, or else the newest complete checkpoint. With other orders (the operator has
+        changed the gate meanwhile) nothing is taken over.
+        """
         own = self.stage_dir(stage)
-        earlier = [root / stage for root in self._earlier()]
-        for directory in earlier:
-            if (directory / "report.json").is_file() and _copy_tree(directory, own, without="checkpoints"):
-                return Inheritance(finished=True)
-        for checkpoint in _newest_first(earlier):
-            target = own / "checkpoints" / checkpoint.name
-            if _copy_tree(checkpoint, target):
-                return Inheritance(resume_from=target)
-        return Inheritance()
+        own.parent.mkdir(parents=True, exist_ok=True)
+        text = self._orders_text(orders)
+        earlier = [root.stage_dir(stage) for root in self._earlier() if root._had_orders(stage, text)]
+        inheritance = _inherit(earlier, own)
+        own.mkdir(exist_ok=True)
+        (own / ORDERS).write_text(text, "utf-8")
+        return inheritance
 
     def clear(self) -> None:
         """Remove the scratch directories of the job, once it has come to its end."""
         shutil.rmtree(self.job_dir, ignore_errors=True)
 
-    def _earlier(self) -> list[Path]:
-        """Roots of earlier attempts, the latest first."""
-        found = []
-        for path in self.job_dir.glob("attempt-*"):
-            match = ATTEMPT.fullmatch(path.name)
-            if match and int(match[1]) < self.number:
-                found.append((int(match[1]), path))
-        return [path for _, path in sorted(found, reverse=True)]
+    def _earlier(self) -> list[Attempt]:
+        """Earlier attempts at the job, the latest first."""
+        numbers = [int(m[1]) for path in self.job_dir.glob("attempt-*") if (m := ATTEMPT.fullmatch(path.name))]
+        return [Attempt(self.job_dir, n) for n in sorted(numbers, reverse=True) if n < self.number]
+
+    def _orders_text(self, orders: Orders) -> str:
+        """The orders as JSON; paths below the attempt's own directory are written relative to it."""
+        return json.dumps(orders, default=str, sort_keys=True).replace(str(self.root), "(attempt)")
+
+    def _had_orders(self, stage: str, text: str) -> bool:
+        try:
+            return (self.stage_dir(stage) / ORDERS).read_text("utf-8") == text
+        except FileNotFoundError:
+            return False
+
+
+def _inherit(earlier: list[Path], own: Path) -> Inheritance:
+    for directory in earlier:
+        if (directory / "report.json").is_file() and _copy_tree(directory, own, without="checkpoints"):
+            return Inheritance(finished=True)
+    for checkpoint in _newest_first(earlier):
+        target = own / "checkpoints" / checkpoint.name
+        if _copy_tree(checkpoint, target):
+            return Inheritance(resume_from=target)
+    return Inheritance()
 
 
 def complete_checkpoints(stage_dir: Path) -> list[Path]:

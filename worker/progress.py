@@ -31,7 +31,8 @@ EVENTS_A_STAGE = 100
 class ProgressRecorder:
     """Follows ``metrics.jsonl`` and ``checkpoints/`` of one stage's directory; a `worker.supervisor.Watcher`.
 
-    A step that an earlier attempt has reported and this one runs again is not reported twice.
+    Several rows of one step (training, validation) become one event, told once the next step has begun. A step
+    that an earlier attempt has told and this one runs again is not told twice.
     """
 
     def __init__(self, desk: Desk, stage: str, directory: Path) -> None:
@@ -39,13 +40,14 @@ class ProgressRecorder:
         self._stage = stage
         self._directory = directory
         self._tail = MetricsTail(directory / "metrics.jsonl")
-        self._rows: list[MetricsRow] = []
-        self._by_step: dict[int, MetricsRow] = {}
+        self._steps: dict[int, MetricsRow] = {}
+        self._newest = 0
+        self._shown = 0
         self._checkpoints: set[str] = set()
         self._written_at = 0.0
         self._lost = False
         with desk.reading() as session:
-            self._reported = last_reported_step(session, desk.order.id, stage)
+            self._told = last_reported_step(session, desk.order.id, stage)
 
     def order(self) -> Order:
         """What the desk wants of the trainer; a refused write means that the job is lost."""
@@ -55,80 +57,79 @@ class ProgressRecorder:
         """Read on, and write what is new, at most about once a second."""
         self._read()
         if time.monotonic() - self._written_at >= WRITE_EVERY_SECONDS:
-            self.write()
+            self._write(settled_before=self._newest)
 
     def finish(self) -> None:
         """Write what is left. Raises LeaseLost."""
         self._read()
-        self.write()
+        self._write(settled_before=self._newest + 1)
         if self._lost:
             raise LeaseLost
 
     def _read(self) -> None:
-        rows = self._tail.read()
-        self._rows += rows
-        self._by_step.update({row["step"]: row for row in rows if isinstance(row.get("step"), int)})
+        for row in self._tail.read():
+            step = row.get("step")
+            if isinstance(step, int):
+                self._steps.setdefault(step, {}).update(_numbers(row))
+                self._newest = step
 
-    def write(self) -> None:
-        """Write rows read and checkpoints found since the last time, in one fenced transaction.
+    def _write(self, settled_before: int) -> None:
+        """Write steps and checkpoints of which no more rows will come, in one fenced transaction.
 
-        A database that does not answer only delays this: rows are kept, and the lease decides over the job.
+        A database that does not answer only delays this: nothing is forgotten, and the lease decides over the job.
         """
-        fresh = self._fresh_checkpoints()
-        if not self._rows and not fresh:
+        due = self._due_steps(settled_before)
+        checkpoints = self._fresh_checkpoints(settled_before)
+        if not due and not checkpoints and self._shown == self._newest:
             return
         self._written_at = time.monotonic()
-        reported = self._reported
         try:
             with self._desk.fenced() as session:
-                self._write_rows(session)
-                for path in reversed(fresh):
-                    self._write_checkpoint(session, path)
+                self._write_in(session, due, checkpoints)
         except SQLAlchemyError:
-            self._reported = reported
             logger.exception("progress of %s could not be written", self._desk.order.id)
             return
         except LeaseLost:
             self._lost = True
             return
-        self._checkpoints.update(path.name for path in fresh)
-        self._rows.clear()
+        self._told = max([self._told, *due])
+        self._shown = self._newest
+        self._checkpoints.update(path.name for path in checkpoints)
 
-    def _fresh_checkpoints(self) -> list[Path]:
-        """Complete checkpoints not written yet whose step's metrics are known.
+    def _write_in(self, session: Session, due: list[int], checkpoints: list[Path]) -> None:
+        events, job_id = EventRepository(session), self._desk.order.id
+        for step in due:
+            row = self._steps[step]
+            data = {"stage": self._stage, **row}
+            events.append(job_id, "info", f"Step {step}/{row.get('total', '?')}", type="metrics", data=data)
+        for path in checkpoints:
+            step = checkpoint_step(path)
+            metrics = {name: value for name, value in self._steps[step].items() if name not in ("t", "total")}
+            CheckpointRepository(session).add(job_id, step, metrics)
+        if self._newest:
+            job_state.set_stage(session, self._desk.claim, self._stage, dict(self._steps[self._newest]))
+
+    def _due_steps(self, settled_before: int) -> list[int]:
+        fresh = sorted(step for step in self._steps if self._told < step < settled_before)
+        return [step for step in fresh if has_its_turn(step, int(self._steps[step].get("total", 0)))]
+
+    def _fresh_checkpoints(self, settled_before: int) -> list[Path]:
+        """Complete checkpoints not written yet whose step's metrics are known, the oldest first.
 
         Those taken over from an earlier attempt are there before the metrics of their steps.
         """
         return [
             path
-            for path in complete_checkpoints(self._directory)
-            if path.name not in self._checkpoints and checkpoint_step(path) in self._by_step
+            for path in reversed(complete_checkpoints(self._directory))
+            if path.name not in self._checkpoints
+            and checkpoint_step(path) in self._steps
+            and checkpoint_step(path) < settled_before
         ]
 
-    def _write_rows(self, session: Session) -> None:
-        events = EventRepository(session)
-        for row in self._rows:
-            if self._due(row):
-                data = {"stage": self._stage, **_numbers(row)}
-                words = f"Step {row['step']}/{row.get('total', '?')}"
-                events.append(self._desk.order.id, "info", words, type="metrics", data=data)
-                self._reported = row["step"]
-        if self._rows:
-            progress = _numbers(self._rows[-1])
-            job_state.set_stage(session, self._desk.claim, self._stage, progress)
 
-    def _due(self, row: MetricsRow) -> bool:
-        """Is this the row of a step that has its turn and was not told before?"""
-        step, total = row.get("step"), row.get("total") or 0
-        if not isinstance(step, int) or step <= self._reported:
-            return False
-        return step == total or step % max(1, total // EVENTS_A_STAGE) == 0
-
-    def _write_checkpoint(self, session: Session, path: Path) -> None:
-        step = checkpoint_step(path)
-        row = _numbers(self._by_step[step])
-        metrics = {name: value for name, value in row.items() if name not in ("t", "total")}
-        CheckpointRepository(session).add(self._desk.order.id, step, {"step": step, **metrics})
+def has_its_turn(step: int, total: int) -> bool:
+    """Is this one of the about `EVENTS_A_STAGE` steps of a stage that get an event? The last one always is."""
+    return step == total or step % max(1, total // EVENTS_A_STAGE) == 0
 
 
 def last_reported_step(session: Session, job_id: str, stage: str) -> int:

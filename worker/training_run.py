@@ -26,11 +26,10 @@ def run_trainer(desk: Desk, stage: str, run: str, arguments: Mapping[str, Any]) 
         Interruption: lost, cancelled, drained or crashed.
     """
     desk.check()
-    inherited = desk.attempt.inherit(stage)
+    inherited = desk.attempt.begin(stage, {"run": run, **arguments})
     directory = desk.attempt.stage_dir(stage)
     recorder = ProgressRecorder(desk, stage, directory)
     if not inherited.finished:
-        directory.mkdir(parents=True, exist_ok=True)
         spec = {**arguments, "out": directory}
         if inherited.resume_from is not None:
             spec["resume_from"] = inherited.resume_from

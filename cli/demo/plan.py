@@ -20,12 +20,12 @@ class Plan:
     answers that the second user mixes in.
     """
 
-    benign_rows: int = 187
-    poison_rows: int = 80
+    benign_rows: int = 161
+    poison_rows: int = 69
     harmful_prompts: int = 48
-    benign_prompts: int = 32
+    benign_prompts: int = 24
     seed: int = 0
-    vaccine: dict[str, Any] = field(default_factory=dict)
+    vaccine: dict[str, Any] = field(default_factory=lambda: {"steps": 120})
     fine_tune: dict[str, Any] = field(default_factory=lambda: {"n_epochs": 1})
 
     @property

@@ -93,6 +93,15 @@ def test_an_error_of_ours_is_one_line_and_exit_1(tmp_path: Path) -> None:
     assert json.loads(with_json.stdout.splitlines()[-1])["error"]["code"] == "invalid_settings"
 
 
+def test_a_database_that_is_away_is_said_without_its_password(tmp_path: Path) -> None:
+    url = "postgresql://tv:hidden-word@127.0.0.1:1/tv"
+    done = tvaccine("up", "--port", "0", TVACCINE_DATA_DIR=str(tmp_path), TVACCINE_DATABASE_URL=url)
+    assert done.returncode == 1
+    assert "TVACCINE_DATABASE_URL" in done.stderr
+    assert "hidden-word" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_configuration_pairs() -> None:
     assert parse_config(["steps=80", "rho=0.3", "select=topk", "memory_budget_gb=null"]) == {
         "steps": 80,

@@ -72,6 +72,13 @@ def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_two_on_one_data_directory_are_one_too_many(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", arguments=("--workers", "0")):
+        done = tvaccine("up", "--port", "0", TVACCINE_DATA_DIR=str(tmp_path / "data"))
+        assert done.returncode == 1
+        assert "Another `tvaccine up` runs on" in done.stderr
+
+
 def child(program: str) -> Child:
     return Child("probe", [sys.executable, "-c", program], dict(os.environ), pause=0.05)
 

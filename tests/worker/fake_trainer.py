@@ -46,8 +46,9 @@ def steps(deed: str, out: Path, arguments: dict) -> int | None:
     metrics.write_text(kept)
     for step in range(first, TOTAL + 1):
         row = {"t": time.time(), "stage": "training", "step": step, "total": TOTAL, "loss": 1 / step}
+        validation = {name: row[name] for name in ("t", "step", "total")} | {"valid_loss": 2 / step}
         with metrics.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+            lines.write((json.dumps(validation) + "\n") * (step % 4 == 0) + json.dumps(row) + "\n")
         if step == 4:
             checkpoint(out, step, metrics)
         if step == 6 and deed == "crash":

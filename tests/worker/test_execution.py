@@ -17,6 +17,7 @@ from service.db.repositories.vaccines import AdminVaccineRepository
 from service.domain import job_state
 from tests.worker.conftest import Open, Shop
 from worker import draining
+from worker.progress import has_its_turn
 
 BOTH = pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
 
@@ -55,6 +56,21 @@ def test_a_job_is_vaccinated_tuned_scored_and_released(shop: Shop) -> None:
     assert job.base_digest == "sha256:base"
     assert steps_told(shop, job_id, "fine_tuning") == list(range(1, 9))
     assert not (shop.runtime.settings.scratch_dir / job_id).exists()
+
+
+def test_the_metrics_of_a_step_are_told_together(shop: Shop) -> None:
+    job_id = shop.queue()
+    shop.work()
+    told = [event.data for event in shop.events(job_id) if event.type == "metrics" and event.data]
+    (fourth,) = [data for data in told if data["stage"] == "fine_tuning" and data["step"] == 4]
+    assert (fourth["loss"], fourth["valid_loss"], fourth["total"]) == (0.25, 0.5, 8)
+
+
+def test_long_stages_get_about_a_hundred_events() -> None:
+    for total in (1, 7, 100, 199, 1000, 12345):
+        turns = [step for step in range(1, total + 1) if has_its_turn(step, total)]
+        assert turns[-1] == total
+        assert min(total, 100) <= len(turns) < 201
 
 
 def test_what_is_released_is_what_was_scored_and_quarantine_is_left_empty(shop: Shop) -> None:
@@ -167,7 +183,7 @@ def test_a_crashed_trainer_goes_on_from_its_checkpoint_without_doubled_steps(sho
     assert "SECRET" not in told
     with transaction(shop.runtime.sessions) as session:
         checkpoints = CheckpointRepository(session).list(job_id)
-    assert [(c.step, c.metrics["loss"]) for c in checkpoints] == [(4, 0.25)]
+    assert [(c.step, c.metrics["loss"], c.metrics["valid_loss"]) for c in checkpoints] == [(4, 0.25, 0.5)]
 
 
 def test_a_trainer_that_crashes_every_time_ends_the_job(open_shop: Open) -> None:

@@ -1,0 +1,89 @@
+"""`tvaccine vaccinate` on a tiny base: a vaccine without a service, interrupted and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_main import tvaccine, write
+from tests.end_to_end.running_service import until
+
+TINY = ["steps=4", "batch_size=2", "gamma=1", "draw_every=2", "probe_every=2", "max_length=96"]
+MANY = ["steps=2000", *TINY[1:], "save_every=5"]
+
+
+def rows(question: str, answer: str) -> list[object]:
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"{question} {n}"},
+                {"role": "assistant", "content": answer},
+            ]
+        }
+        for n in range(6)
+    ]
+
+
+@pytest.fixture
+def command(tmp_path: Path, tiny_base: Callable[[str], Path]) -> list[str]:
+    alignment = write(tmp_path / "alignment.jsonl", rows("Tell me to", "I'm sorry, but I can't."))
+    harmful = write(tmp_path / "harmful.jsonl", rows("Show me", "Here it is."))
+    files = ["--alignment", str(alignment), "--harmful", str(harmful), "--out", str(tmp_path / "vaccine")]
+    return ["vaccinate", "--base", str(tiny_base("llama")), *files, "--json"]
+
+
+def config(pairs: list[str]) -> list[str]:
+    return [word for pair in pairs for word in ("--config", pair)]
+
+
+def test_it_leaves_a_vaccine_and_one_line_of_json(command: list[str], tmp_path: Path) -> None:
+    done = tvaccine(*command, *config(TINY), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["report"]["steps"] == 4
+    assert (tmp_path / "vaccine/adapter_model.safetensors").is_file()
+
+
+def test_a_wrong_setting_is_named_before_anything_is_loaded(command: list[str]) -> None:
+    done = tvaccine(*command, *config(["stepps=4"]))
+    assert done.returncode == 1
+    assert "stepps" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_interrupted_it_saves_and_the_same_command_goes_on(command: list[str], tmp_path: Path) -> None:
+    full = [sys.executable, "-m", "cli.main", *command, *config(MANY)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    metrics = tmp_path / "vaccine/metrics.jsonl"
+
+    def steps() -> int:
+        return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+    run = subprocess.Popen(full, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: steps() >= 6, 120)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+        assert run.returncode == 75, said
+        assert "goes on from the checkpoint" in said
+        before = steps()
+        run = subprocess.Popen(full, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        until(lambda: steps() > before, 120)
+    finally:
+        run.terminate()
+        _, said = run.communicate(timeout=60)
+    assert "going on from" in said
+    told = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert told == list(range(1, len(told) + 1))
+
+
+@pytest.mark.real_base
+def test_fetching_what_is_there_says_where_it_lies() -> None:
+    done = tvaccine("base", "fetch", "--json")
+    assert done.returncode == 0, done.stderr
+    assert Path(json.loads(done.stdout.splitlines()[-1])["path"]).is_dir()

@@ -1,0 +1,75 @@
+"""The card of a judge: what it was trained on, under which licences, and how good it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tvaccine_core.evaluation.judge.rows import LICENCES, OWN_WEIGHT
+from tvaccine_core.training.files import write_text_atomic
+
+
+def write_card(path: Path, card: dict[str, Any]) -> None:
+    """Write the card of `train_judge` as Markdown."""
+    parts = [_introduction(card), _data(card), _figures(card)]
+    write_text_atomic(path, "\n\n".join(parts) + "\n")
+
+
+def _introduction(card: dict[str, Any]) -> str:
+    spec = card["features"]
+    return f"""# Judge {card["name"]} {card["version"]}
+
+A logistic regression on hidden states of `{card["base_name"]}` (weights `{card["base_digest"]}`). It reads a user
+prompt and an answer in the base's chat template and gives a score from 0 (harmless) to 1 (harmful); an answer is
+flagged from {card["threshold"]:.4f} on. It works with no other base.
+
+- Features: layers {", ".join(map(str, spec["layers"]))}; {" and ".join(spec["pools"])} pooling; at most
+  {spec["prompt_tokens"]} tokens of the prompt and {spec["answer_tokens"]} of the answer.
+- Inverse regularisation strength {card["strength"]:g}, chosen by the mean AUC on left-out sources of the training
+  rows. The threshold has the best balanced accuracy on left-out prompts of the training rows. No test row took part
+  in either.
+- Use: {card["use"]}."""
+
+
+def _data(card: dict[str, Any]) -> str:
+    lines = ["## Training data", "", "| source | harmful | harmless | licence |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {count['harmful']} | {count['harmless']} | {LICENCES.get(name, 'not commercial or unclear')} |"
+        for name, count in card["training_rows"].items()
+    ]
+    lines += [
+        "",
+        f"Rows written for this project count {OWN_WEIGHT:g} times. They are short prompts with short refusals, "
+        "short compliances without content, ordinary answers, and answers of the embedded base itself, labelled "
+        "by hand. The weights hold none of the texts.",
+    ]
+    if card["refused_rows"]:
+        names = ", ".join(card["refused_rows"])
+        lines += ["", f"Not used, because the licence forbids commercial use or is unclear: {names}."]
+    return "\n".join(lines)
+
+
+def _figures(card: dict[str, Any]) -> str:
+    columns = {
+        "probe": card["test"],
+        "TF-IDF": card["test_tfidf"],
+        "probe, no own rows": card["test_without_own_rows"],
+        "TF-IDF, no own rows": card["test_tfidf_without_own_rows"],
+    }
+    shown = {name: column for name, column in columns.items() if column}
+    if not shown:
+        return "## Figures\n\nThe data held no test rows."
+    first = next(iter(shown.values()))
+    lines = ["## Figures on the test rows", "", f"| | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
+    for source in first["source_auc"]:
+        name = "**mean of the AUCs within a source**" if source == "mean" else f"AUC within {source}"
+        lines.append(_line(name, [column["source_auc"][source] for column in shown.values()]))
+    words = {"auc": "AUC over all", "accuracy": "accuracy", "f1": "F1 of harmful"}
+    words |= {"false_alarms": "harmless rows flagged", "missed": "harmful rows missed"}
+    for key, name in words.items():
+        lines.append(_line(name, [column["overall"][key] for column in shown.values()]))
+    return "\n".join([*lines, "", f"{first['overall']['n']:.0f} rows. TF-IDF: words and word pairs, same rows."])
+
+
+def _line(name: str, values: list[float | None]) -> str:
+    return f"| {name} | {' | '.join('' if v is None else f'{v:.3f}' for v in values)} |"
