@@ -95,6 +95,28 @@ def _write_error(path: Path, error: TVaccineError) -> None:
     half.replace(path)
 
 
+class StopSwitch:
+    """SIGTERM as a `should_stop`. Before the run first asks, there is nothing to save: then the process ends at once.
+
+    Loading a large model can take longer than the grace a worker gives its trainer.
+    """
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._asked = False
+
+    def __call__(self) -> bool:
+        """Has the run been told to stop?"""
+        self._asked = True
+        return self._told.is_set()
+
+    def on_signal(self, *_: object) -> None:
+        """To be called on SIGTERM."""
+        self._told.set()
+        if not self._asked:
+            os._exit(STOPPED)
+
+
 def main(argv: list[str]) -> int:
     """Tie this process to its parent before anything slow happens, then run."""
     parser = argparse.ArgumentParser(prog="worker.trainer")
@@ -103,9 +125,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     die_with_parent(options.parent)
     exit_on_eof(0)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    status = run(json.loads(options.spec.read_text("utf-8")), stop.is_set)
+    stop = StopSwitch()
+    signal.signal(signal.SIGTERM, stop.on_signal)
+    status = run(json.loads(options.spec.read_text("utf-8")), stop)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not through the interpreter's shutdown: threads of native libraries have no say in the outcome.

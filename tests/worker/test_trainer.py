@@ -70,6 +70,13 @@ def test_told_to_stop_is_exit_75_with_a_checkpoint(
     assert (checkpoint / "COMPLETE").is_file()
 
 
+def test_told_to_stop_while_it_still_loads_it_leaves_at_once(tmp_path: Path, rows_file: Path) -> None:
+    child = start(tmp_path, "fine_tune", tuning(tmp_path, tmp_path / "base", rows_file))
+    until((tmp_path / "out").exists, 60)  # it has begun, and imports for seconds yet
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(10) == 75
+
+
 def test_a_closed_pipe_ends_it_at_once(tmp_path: Path, rows_file: Path, tiny_base: Callable[[str], Path]) -> None:
     many = tuning(tmp_path, tiny_base("llama"), rows_file, max_steps=100_000)
     child = start(tmp_path, "fine_tune", many)

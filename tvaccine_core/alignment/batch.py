@@ -55,8 +55,9 @@ class SupervisedBatch:
 def supervised_batch(inputs: Mapping[str, Tensor]) -> SupervisedBatch:
     """Reduce {input_ids, attention_mask?, labels} of shape (B, T) each; labels are -100 where not supervised.
 
-    Position t predicts labels[:, t + 1]. Columns after the last predicting position are dropped (but for a few that
-    make the length a multiple of 8): in a causal model nothing that the loss sees depends on them. Raises ValueError if nothing is supervised.
+    Position t predicts labels[:, t + 1]. Columns after the last predicting position are dropped, but for a few that
+    make the length a multiple of 8: in a causal model nothing that the loss sees depends on them. Raises ValueError
+    if nothing is supervised.
     """
     labels = inputs["labels"]
     following = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)

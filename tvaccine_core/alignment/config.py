@@ -32,7 +32,7 @@ _COUNTS = (
 )
 # Field -> (lowest, highest) value, both allowed. Counts must be at least 1.
 _RANGES: dict[str, tuple[float, float]] = {
-    **{name: (1, 10**9) for name in _COUNTS},
+    **dict.fromkeys(_COUNTS, (1, 10**9)),
     "rho": (0.0, 1e4),
     "learning_rate": (1e-9, 1.0),
     "weight_decay": (0.0, 1.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -22,6 +22,11 @@ def has_dropout(model: nn.Module) -> bool:
     return False
 
 
+def forked_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Inside the with block random numbers may be drawn at will; afterwards the generators are as they were."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 @contextmanager
 def shared_masks(interceptor: Interceptor, device: torch.device, active: bool) -> Iterator[None]:
     """Seed each half of each layer anew in every pass of one step; afterwards the generators go on as before.
@@ -32,7 +37,7 @@ def shared_masks(interceptor: Interceptor, device: torch.device, active: bool) -
         yield
         return
     base = int(torch.randint(2**60, ()).item())
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with forked_generators(device):
         interceptor.reseed = _reseed_from(base)
         try:
             yield

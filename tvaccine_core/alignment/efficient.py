@@ -10,17 +10,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from tvaccine_core.alignment.batch import SupervisedBatch, supervised_batch
+from tvaccine_core.alignment.cpu_attention import attend_in_float32
 from tvaccine_core.alignment.dropout import has_dropout, shared_masks
 from tvaccine_core.alignment.head import Head
 from tvaccine_core.alignment.interception import Interceptor, Pass
 from tvaccine_core.alignment.lora_linear import LoraKernels
 from tvaccine_core.alignment.memory import MeasuringPass, Recompute, RecomputePlanner
 from tvaccine_core.alignment.passes import GradientPass, TrainingPass, switch
-from tvaccine_core.alignment.perturbation import frobenius_norm, joint_norm, scale_to_perturbation
+from tvaccine_core.alignment.perturbation import frobenius_norms, joint_norm, scale_to_perturbation
 from tvaccine_core.alignment.scheme import Backward, Inputs, Scheme, StepReport, unperturbed_report
 from tvaccine_core.models.layers import Layers
 
@@ -28,13 +31,12 @@ from tvaccine_core.models.layers import Layers
 class EfficientScheme(Scheme):
     """See the module's docstring. memory_budget: bytes, or None to recompute nothing."""
 
-    def __init__(
-        self, model: nn.Module, layers: Layers, rho: float, memory_budget: float | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, layers: Layers, rho: float, memory_budget: float | None = None) -> None:
         super().__init__(model, layers, rho)
         self._last = len(layers) - 1
         self._interceptor = Interceptor(layers)
         self._kernels = LoraKernels(model)
+        self._restore_attention = attend_in_float32(model)
         self._head = Head(model)
         self._dropout = has_dropout(model)
         self._planner = None if memory_budget is None else RecomputePlanner(model, len(layers), memory_budget)
@@ -44,6 +46,7 @@ class EfficientScheme(Scheme):
         self._interceptor.remove()
         self._kernels.remove()
         self._head.remove()
+        self._restore_attention()
 
     def probe(self, inputs: Inputs, rows: int) -> list[float]:
         """See Scheme."""
@@ -66,7 +69,7 @@ class EfficientScheme(Scheme):
             gradients = torch.autograd.grad(loss, [current.outputs[i] for i in every])
         finally:
             switch(trainable, True)
-        return torch.stack([frobenius_norm(gradient) for gradient in gradients]).double().cpu().square()
+        return frobenius_norms(gradients).double().cpu().square()
 
     def step(self, inputs: Inputs, backward: Backward) -> StepReport:
         """See Scheme."""
@@ -89,18 +92,16 @@ class EfficientScheme(Scheme):
             eps = list(torch.autograd.grad(loss, [first.outputs[i] for i in window.selected]))
         finally:
             switch(window.trainable, True)
-        norm = joint_norm(eps)
-        scale_to_perturbation(eps, self.rho, norm)
-        nominal = joint_norm(eps)
+        norms = frobenius_norms(eps)
+        scale_to_perturbation(eps, self.rho, joint_norm(norms))
+        nominal = frobenius_norms(eps)
         by_layer = dict(zip(window.selected, eps, strict=True))
         second = TrainingPass(batch, self._last, first.shared, by_layer, recompute.second)
         del first, eps, by_layer
         perturbed = self._loss(second, batch, count, then=backward)
-        return StepReport(loss.detach(), perturbed.detach(), norm, nominal, joint_norm(second.shifts))
+        return StepReport(loss.detach(), perturbed.detach(), norms, nominal, torch.stack(second.shifts))
 
-    def _loss(
-        self, current: Pass, batch: SupervisedBatch, count: int, then: Backward | None = None
-    ) -> Tensor:
+    def _loss(self, current: Pass, batch: SupervisedBatch, count: int, then: Backward | None = None) -> Tensor:
         """The loss of one forward that `current` directs; `then` (the backward) is called on it."""
         with self._interceptor.using(current), self._head.skipping():
             output = self.model(**batch.model_inputs(), use_cache=False).logits
@@ -113,10 +114,13 @@ class EfficientScheme(Scheme):
     def _plan(self, batch: SupervisedBatch) -> Recompute:
         if self._planner is None:
             return Recompute()
+        head = self._head.bytes_for(batch.targets.numel(), next(self.model.parameters()).element_size())
         window = self.window
-        return self._planner.plan(batch, window.selected, window.lowest_trainable, self._measure(batch))
+        return self._planner.plan(batch, window.selected, window.lowest_trainable, head, self._measuring(batch))
 
-    def _measure(self, batch: SupervisedBatch):  # type: ignore[no-untyped-def]
+    def _measuring(self, batch: SupervisedBatch) -> Callable[[MeasuringPass, bool], None]:
+        """Runs a forward for the planner, with adapters in the graph or not."""
+
         def run(measuring: MeasuringPass, trains: bool) -> None:
             switch(self.window.trainable, trains)
             try:

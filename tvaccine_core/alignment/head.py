@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tvaccine_core.alignment.dropout import forked_generators
 from tvaccine_core.alignment.loss import rows_loss, supervised_cross_entropy
 
 # Rows of logits at a time: enough for fast products, few enough to stay out of the way.
@@ -23,25 +24,26 @@ _ROWS = 128
 
 
 class Head:
-    """The head of one model, with its forward replaced; `remove` puts it back."""
+    """The head of one model, with its forward replaced where that helps; `remove` puts it back."""
 
-    def __init__(self, model: nn.Module) -> None:
-        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-        # None: not known yet whether the model returns the head's output as it is.
-        self._skips: bool | None = False
+    def __init__(self, model: Any) -> None:
+        self._module: Any = _plain_head(model)
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
         self._active = False
         self._skipped = False
-        self._produced = 0  # address of what the head produced last
-        self._module: Any = None
-        if type(head) is nn.Linear and not head.weight.requires_grad and "forward" not in head.__dict__:
-            self._skips = None
-            self._module = head
-            head.__dict__["forward"] = self._forward
+        if self._module is not None:
+            self._module.__dict__["forward"] = self._forward
 
     def remove(self) -> None:
         """Give the head its own forward back."""
         if self._module is not None:
             self._module.__dict__.pop("forward", None)
+
+    def bytes_for(self, rows: int, item: int) -> int:
+        """What logits and scratch for `rows` supervised positions take, at `item` bytes a number."""
+        whole = rows if self._module is None else min(rows, _ROWS)
+        scratch = 2 * 4 * min(rows, _ROWS)
+        return self._vocabulary * (whole * item + scratch)
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
@@ -55,31 +57,39 @@ class Head:
     def loss(self, output: Tensor, targets: Tensor, count: int) -> Tensor:
         """The loss for what the model returned as logits, (1, n, V or d), inside `skipping`."""
         rows = output.reshape(-1, output.shape[-1])
-        if self._skipped:
-            loss: Tensor = _HeadLoss.apply(rows, self._module.weight, self._module.bias, targets, count)
-            return loss
-        if self._skips is None:
-            self._skips = output.data_ptr() == self._produced
-        return supervised_cross_entropy(rows, targets, count=count)
+        if not self._skipped:
+            return supervised_cross_entropy(rows, targets, count=count)
+        loss: Tensor = _HeadLoss.apply(rows, self._module.weight, self._module.bias, targets, count)
+        return loss
 
     def _forward(self, hidden: Tensor) -> Tensor:
         weight = self._module.weight
         plain = hidden.dtype == weight.dtype and not torch.is_autocast_enabled(hidden.device.type)
-        self._skipped = bool(self._active and self._skips and plain)
-        if self._skipped:
-            return hidden
-        output = functional.linear(hidden, weight, self._module.bias)
-        self._produced = output.data_ptr()
-        return output
+        self._skipped = self._active and plain
+        return hidden if self._skipped else functional.linear(hidden, weight, self._module.bias)
+
+
+def _plain_head(model: Any) -> nn.Linear | None:
+    """The model's head if it is a frozen linear map whose output the model returns as it is, else None."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if type(head) is not nn.Linear or head.weight.requires_grad or "forward" in head.__dict__:
+        return None
+    produced: list[Tensor] = []
+    device = head.weight.device
+    handle = head.register_forward_hook(lambda *call: produced.append(call[-1]))
+    try:
+        with torch.no_grad(), forked_generators(device):
+            logits = model(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=device)).logits
+    finally:
+        handle.remove()
+    return head if len(produced) == 1 and produced[0].data_ptr() == logits.data_ptr() else None
 
 
 class _HeadLoss(torch.autograd.Function):
     """hidden (n, d), weight (V, d), bias (V,) or None, targets (n,) -> summed cross-entropy / count."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, count: int
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, count: int) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=wide, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None

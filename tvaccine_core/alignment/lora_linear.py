@@ -87,9 +87,7 @@ class _LoraLinear(torch.autograd.Function):
         output.addmm_(middle.t(), up.to(x.dtype).t())
         ctx.scaling = scaling
         needs_down, needs_up = ctx.needs_input_grad[3], ctx.needs_input_grad[4]
-        ctx.save_for_backward(
-            weight, down, up, x if needs_down else None, middle if needs_up else None
-        )
+        ctx.save_for_backward(weight, down, up, x if needs_down else None, middle if needs_up else None)
         return output.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod

@@ -48,9 +48,7 @@ class LayerBytes:
         rows, length = batch.input_ids.shape
         linear = rows * length / (self.rows * self.length)
         stored = linear * max(1.0, length / self.length)
-        return LayerBytes(
-            rows, length, self.training * stored, self.passing * stored, self.boundary * linear
-        )
+        return LayerBytes(rows, length, self.training * stored, self.passing * stored, self.boundary * linear)
 
 
 class MeasuringPass(PositionsPass):
@@ -97,15 +95,19 @@ class RecomputePlanner:
         batch: SupervisedBatch,
         selected: Sequence[int],
         lowest_trainable: int,
+        head: float,
         run: Callable[[MeasuringPass, bool], None],
     ) -> Recompute:
-        """The fewest layers to recompute. `run(pass, trains)` runs a forward, with or without adapters on."""
+        """The fewest layers to recompute.
+
+        head: bytes that logits and loss need. `run(pass, trains)` runs a forward, with or without adapters on.
+        """
         if self._bytes is None:
             self._bytes = self._measure(batch, run)
         sizes = self._bytes.scaled(batch)
         lowest = min(selected, default=lowest_trainable)
         start = min(lowest, lowest_trainable)
-        room = self._budget - self._fixed - self._head(batch) - sizes.training
+        room = self._budget - self._fixed - head - sizes.training
         room -= 2 * len(selected) * sizes.boundary
         free = [i for i in range(self._layers - 2, start - 1, -1) if i not in selected]
         second = free[: _needed((self._layers - start) * sizes.training, room, sizes.training, sizes)]
@@ -126,12 +128,6 @@ class RecomputePlanner:
             totals.append(sum(measuring.stored.values()))
         rows, length = batch.input_ids.shape
         return LayerBytes(rows, length, totals[0], totals[1], measuring.boundary)
-
-    def _head(self, batch: SupervisedBatch) -> float:
-        weight = next(self._model.parameters())
-        config = getattr(self._model, "config", None)
-        vocabulary = getattr(config, "vocab_size", 0)
-        return float(vocabulary) * (batch.targets.numel() * weight.element_size() + 2 * 64 * 4)
 
     def _warn_if_short(self, room: float, start: int, taken: int, sizes: LayerBytes) -> None:
         least = (self._layers - start - taken) * sizes.training + taken * sizes.boundary

@@ -44,7 +44,8 @@ class PositionsPass(Pass):
             return self.finish(call, call.hidden, answer, self.attention(call.index, first_of(answer)))
         if call.index in self.recompute and torch.is_grad_enabled():
             # Dropout masks, if any, come from seeds that the layer sets itself.
-            return checkpoint(call.whole, call.hidden, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+            output: Tensor = checkpoint(call.whole, call.hidden, use_reentrant=False, preserve_rng_state=False)
+            return output
         return call.whole(call.hidden)
 
     def finish(self, call: LayerCall, hidden: Tensor, answer: Any, output: Tensor) -> Tensor:

@@ -19,9 +19,14 @@ def frobenius_norm(tensor: Tensor) -> Tensor:
     return torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
 
 
-def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """One L2 norm over all entries of all tensors."""
-    return torch.linalg.vector_norm(torch.stack([frobenius_norm(tensor) for tensor in tensors]))
+def frobenius_norms(tensors: Sequence[Tensor]) -> Tensor:
+    """The L2 norm of each tensor, (len(tensors),). The L2 norm of the result is their joint norm."""
+    return torch.stack([frobenius_norm(tensor) for tensor in tensors])
+
+
+def joint_norm(norms: Tensor) -> Tensor:
+    """One L2 norm over all entries of all tensors whose single norms these are."""
+    return torch.linalg.vector_norm(norms)
 
 
 def scale_to_perturbation(gradients: Sequence[Tensor], rho: float, norm: Tensor) -> None:

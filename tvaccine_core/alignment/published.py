@@ -9,14 +9,15 @@ that needs none, adapters below the lowest layer that is not checkpointed get no
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tvaccine_core.alignment.freezing import Window
 from tvaccine_core.alignment.interception import Interceptor, LayerCall, Pass
-from tvaccine_core.alignment.perturbation import frobenius_norm, joint_norm, scale_to_perturbation
+from tvaccine_core.alignment.perturbation import frobenius_norm, frobenius_norms, joint_norm, scale_to_perturbation
 from tvaccine_core.alignment.scheme import Backward, Inputs, Scheme, StepReport, unperturbed_report
 from tvaccine_core.models.layers import Layers
 
@@ -26,10 +27,10 @@ _DEEP = 26  # more layers than this, and the layer below each drawn one is not c
 class PublishedScheme(Scheme):
     """See the module's docstring. attention: the kernel to use; None keeps the model's."""
 
-    def __init__(self, model: nn.Module, layers: Layers, rho: float, attention: str | None = "eager") -> None:
+    def __init__(self, model: Any, layers: Layers, rho: float, attention: str | None = "eager") -> None:
         super().__init__(model, layers, rho)
         self._interceptor = Interceptor(layers)
-        self._previous_attention = None
+        self._previous_attention: str | None = None
         if attention is not None:
             self._previous_attention = model.config._attn_implementation
             _set_attention(model, attention)
@@ -60,12 +61,12 @@ class PublishedScheme(Scheme):
         loss = self._loss(first, inputs, torch.Tensor.backward)
         self.model.zero_grad()
         eps = [first.caught[i] for i in self.window.selected]
-        norm = joint_norm(eps)
-        scale_to_perturbation(eps, self.rho, norm)
+        norms = frobenius_norms(eps)
+        scale_to_perturbation(eps, self.rho, joint_norm(norms))
         second = _ShiftingPass(kept, dict(zip(self.window.selected, eps, strict=True)))
         perturbed = self._loss(second, inputs, backward)
-        nominal = joint_norm(eps)
-        return StepReport(loss.detach(), perturbed.detach(), norm, nominal, nominal)
+        nominal = frobenius_norms(eps)
+        return StepReport(loss.detach(), perturbed.detach(), norms, nominal, nominal)
 
     def _loss(self, current: Pass, inputs: Inputs, backward: Backward) -> Tensor:
         with self._interceptor.using(current):
@@ -115,6 +116,6 @@ def _kept_layers(window: Window, layers: int) -> frozenset[int]:
     return frozenset(kept)
 
 
-def _set_attention(model: nn.Module, attention: str) -> None:
+def _set_attention(model: Any, attention: str) -> None:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.set_attn_implementation(attention)

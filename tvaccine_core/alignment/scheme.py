@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tvaccine_core.alignment.freezing import Window
+from tvaccine_core.alignment.perturbation import joint_norm
 from tvaccine_core.models.layers import Layers
 
 Inputs = Mapping[str, Tensor]
@@ -18,23 +19,24 @@ Backward = Callable[[Tensor], None]
 
 @dataclass(frozen=True)
 class StepReport:
-    """Measures of one step; scalars on the model's device.
+    """Measures of one step, on the model's device.
 
     loss: before the perturbation; loss_perturbed: the loss whose gradient was left in the adapters (equal to loss
-    without a perturbation). gradient_norm: N. nominal: ||eps||; effective: the norm of what the attention outputs
-    really changed by, which is smaller where low precision rounds eps away.
+    without a perturbation); both scalars. One norm for each drawn layer, in order: gradients: of g_i; eps: of eps_i;
+    shifts: of what the attention output really changed by, which differs where low precision rounds eps away.
     """
 
     loss: Tensor
     loss_perturbed: Tensor
-    gradient_norm: Tensor
-    nominal: Tensor
-    effective: Tensor
+    gradients: Tensor
+    eps: Tensor
+    shifts: Tensor
 
     def values(self) -> dict[str, float]:
-        """All measures as floats, in one transfer from the device."""
+        """Both losses and the joint norms over the drawn layers as floats, in one transfer from the device."""
         names = ("loss", "loss_perturbed", "gradient_norm", "eps_norm", "eps_norm_effective")
-        tensors = (self.loss, self.loss_perturbed, self.gradient_norm, self.nominal, self.effective)
+        norms = [joint_norm(single) for single in (self.gradients, self.eps, self.shifts)]
+        tensors = (self.loss, self.loss_perturbed, *norms)
         stacked = torch.stack([tensor.detach().to(torch.float64) for tensor in tensors])
         return dict(zip(names, stacked.tolist(), strict=True))
 
@@ -66,11 +68,12 @@ class Scheme(ABC):
     def step(self, inputs: Inputs, backward: Backward) -> StepReport:
         """Leave the gradient of the perturbed loss in the trainable adapters by calling `backward` on that loss."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give the model back as it was."""
 
 
 def unperturbed_report(loss: Tensor) -> StepReport:
     """The report of a step without a perturbation."""
-    zero = torch.zeros((), device=loss.device)
-    return StepReport(loss.detach(), loss.detach(), zero, zero, zero)
+    none = torch.zeros(0, device=loss.device)
+    return StepReport(loss.detach(), loss.detach(), none, none, none)

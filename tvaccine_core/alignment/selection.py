@@ -40,13 +40,12 @@ def draw_layers(p: Sequence[float], gamma: int, select: str, rng: random.Random)
     return tuple(sorted(_weighted_without_replacement(p, left, gamma, rng)))
 
 
-def _weighted_without_replacement(
-    p: Sequence[float], left: list[int], gamma: int, rng: random.Random
-) -> list[int]:
+def _weighted_without_replacement(p: Sequence[float], left: list[int], gamma: int, rng: random.Random) -> list[int]:
     drawn: list[int] = []
     for _ in range(gamma):
+        # Should rounding let the mark pass the sum, the last one is taken.
         mark = rng.random() * sum(p[i] for i in left)
-        for chosen in left:  # noqa: B007 - the last one is taken if rounding lets the mark pass the sum
+        for chosen in left:
             mark -= p[chosen]
             if mark < 0.0:
                 break

@@ -46,6 +46,7 @@ class TVaccineTrainer(AdapterTrainer):
 
     def __init__(self, *, config: TVaccineConfig, harmful: HarmfulBatches | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        _keep_all_layers(self.model)
         layers = find_layers(self.model)
         self.config = config
         self.harmful = harmful
@@ -104,7 +105,8 @@ class TVaccineTrainer(AdapterTrainer):
             self._open_window()
 
     def _probe(self, step: int) -> None:
-        assert self.harmful is not None
+        if self.harmful is None:
+            raise ValueError("a probe is due, but the trainer was given no harmful rows")
         batch = self._prepare_inputs(self.harmful.next())
         self.schedule.record_probe(self.scheme.probe(batch, self.config.batch_size))
         self.history["probes"].append({"step": step, "p": self.schedule.p})
@@ -142,3 +144,10 @@ def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> float:
     if num_items_in_batch is None:
         return 1.0
     return int((labels[:, 1:] != -100).sum()) / int(num_items_in_batch)
+
+
+def _keep_all_layers(model: nn.Module) -> None:
+    """Switch off LayerDrop: a layer that is skipped at random can be neither probed nor perturbed."""
+    for module in model.modules():
+        if getattr(module, "layerdrop", 0.0) > 0.0:
+            setattr(module, "layerdrop", 0.0)  # noqa: B010 - a plain attribute, not a parameter

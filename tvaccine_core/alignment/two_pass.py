@@ -5,7 +5,7 @@ Kept simple on purpose; every other scheme is tested against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tvaccine_core.alignment.loss import shifted_cross_entropy
-from tvaccine_core.alignment.perturbation import frobenius_norm, joint_norm, scale_to_perturbation
+from tvaccine_core.alignment.perturbation import frobenius_norm, frobenius_norms, joint_norm, scale_to_perturbation
 from tvaccine_core.alignment.scheme import Backward, Inputs, Scheme, StepReport, unperturbed_report
 
 Change = Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ class TwoPassScheme(Scheme):
     def probe(self, inputs: Inputs, rows: int) -> list[float]:
         """See Scheme; works on the whole batch at once."""
         del rows
-        _, gradients = self._gradients(inputs, range(len(self.layers)))
+        _, gradients = self.attention_gradients(inputs, range(len(self.layers)))
         return [float(frobenius_norm(gradient)) for gradient in gradients]
 
     def step(self, inputs: Inputs, backward: Backward) -> StepReport:
@@ -36,16 +36,19 @@ class TwoPassScheme(Scheme):
             backward(loss)
             return unperturbed_report(loss)
         generator = torch.get_rng_state()
-        loss, eps = self._gradients(inputs, selected)
-        norm = joint_norm(eps)
-        scale_to_perturbation(eps, self.rho, norm)
+        loss, eps = self.attention_gradients(inputs, selected)
+        norms = frobenius_norms(eps)
+        scale_to_perturbation(eps, self.rho, joint_norm(norms))
         torch.set_rng_state(generator)  # the same dropout masks again
         shifts: list[Tensor] = []
         changes = {i: _adding(e, shifts) for i, e in zip(selected, eps, strict=True)}
         with changed_attention(self.layers.attention, changes):
             perturbed = self._loss(inputs)
         backward(perturbed)
-        return StepReport(loss, perturbed.detach(), norm, joint_norm(eps), joint_norm(shifts))
+        return StepReport(loss, perturbed.detach(), norms, frobenius_norms(eps), frobenius_norms(shifts))
+
+    def close(self) -> None:
+        """See Scheme; nothing was changed."""
 
     def _loss(self, inputs: Inputs) -> Tensor:
         logits = self.model(
@@ -53,7 +56,8 @@ class TwoPassScheme(Scheme):
         ).logits
         return shifted_cross_entropy(logits, inputs["labels"])
 
-    def _gradients(self, inputs: Inputs, selected: Any) -> tuple[Tensor, list[Tensor]]:
+    def attention_gradients(self, inputs: Inputs, selected: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        """The unperturbed loss and d loss / d a_i, (B, T, d), for each selected layer i."""
         zeros: dict[int, Tensor] = {}
 
         def add_zero(index: int) -> Change:

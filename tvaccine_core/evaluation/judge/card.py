@@ -61,7 +61,7 @@ def _figures(card: dict[str, Any]) -> str:
         return "## Figures\n\nThe data held no test rows."
     first = next(iter(shown.values()))
     lines = ["## Figures on the test rows", "", f"| | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
-    for source in first["source_auc"]:
+    for source in sorted(first["source_auc"], key=lambda name: (name == "mean", name)):
         name = "**mean of the AUCs within a source**" if source == "mean" else f"AUC within {source}"
         lines.append(_line(name, [column["source_auc"][source] for column in shown.values()]))
     words = {"auc": "AUC over all", "accuracy": "accuracy", "f1": "F1 of harmful"}
