@@ -1,4 +1,4 @@
-"""The Celery application: ``celery -A worker.app worker --concurrency 1 --queues tvaccine.jobs``.
+"""The Celery application: ``celery --app worker.app worker --concurrency 1``.
 
 The database is the truth and a message only a wake-up with a job's id. So messages are acknowledged when a
 task starts (a lost one is sent again by the dispatcher, a doubled one finds the job claimed), nothing is kept

@@ -12,6 +12,7 @@ from service.settings import Settings
 from tests.worker.conftest import Open, Shop
 from worker.dispatcher import Dispatcher
 from worker.housekeeping import Housekeeping
+from worker.keeper import keep
 from worker.loop import repeat
 from worker.reaper import Reaper
 
@@ -157,3 +158,17 @@ def test_settings_that_no_job_could_run_with_are_refused(tmp_path: Path) -> None
     ):
         with pytest.raises(InvalidRequest, match=name):
             check_settings(Settings(data_dir=tmp_path, **wrong))
+
+
+def test_a_keeper_does_not_go_on_with_half_its_duties(tmp_path: Path) -> None:
+    def gives_up(settings: Settings, stop: threading.Event) -> None:
+        raise ValueError("no such broker")
+
+    def goes_on(settings: Settings, stop: threading.Event) -> None:
+        assert stop.wait(10)
+
+    settings = Settings(data_dir=tmp_path)
+    assert not keep(settings, threading.Event(), [goes_on, gives_up])
+    told = threading.Event()
+    told.set()
+    assert keep(settings, told, [goes_on, goes_on])
