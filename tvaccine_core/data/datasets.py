@@ -44,9 +44,7 @@ def demo_file(name: str) -> Path:
     """
     full = name if name.endswith(".jsonl") else f"{name}.jsonl"
     if full not in DEMO_FILES:
-        raise NotFound(
-            f"There is no demo file {name!r}. Choose one of: {', '.join(DEMO_FILES)}.", param="name"
-        )
+        raise NotFound(f"There is no demo file {name!r}. Choose one of: {', '.join(DEMO_FILES)}.", param="name")
     return _DEMO_FOLDER / full
 
 

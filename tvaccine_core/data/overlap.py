@@ -161,9 +161,7 @@ def _similar(entries: Sequence[_Entry], threshold: float) -> Iterator[tuple[int,
             index[feature].append(i)
 
 
-def _prefix(
-    features: frozenset[Feature], frequency: Mapping[Feature, int], threshold: float
-) -> list[Feature]:
+def _prefix(features: frozenset[Feature], frequency: Mapping[Feature, int], threshold: float) -> list[Feature]:
     """Return the rarest features, just enough that two similar texts must share one of them.
 
     A partner shares at least ceil(t n) of the n features, so that, in one order for all texts, it cannot miss

@@ -42,4 +42,4 @@ def test_no_user_trains_on_the_held_out_tickets(tmp_path: Path) -> None:
 
 def test_the_plan_names_its_numbers_and_its_budget() -> None:
     words = "\n".join(describe(Plan()))
-    assert "161" in words and "69" in words and "15 minutes" in words
+    assert all(word in words for word in ("161", "69", "15 minutes"))

@@ -63,9 +63,7 @@ def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> 
         (b"[" * 100_000, None),
     ],
 )
-def test_a_bad_line_is_refused_with_file_line_and_field(
-    tmp_path: Path, line: bytes, field: str | None
-) -> None:
+def test_a_bad_line_is_refused_with_file_line_and_field(tmp_path: Path, line: bytes, field: str | None) -> None:
     path = written(tmp_path, b'{"prompt": "good"}\n' + line + b'\n{"prompt": "good"}\n')
     with pytest.raises(InvalidRequest) as caught:
         read_prompts(path)

@@ -41,9 +41,7 @@ def test_similarity_is_jaccard_of_one_and_two_word_sequences() -> None:
 
 def test_an_exact_copy_is_found_with_its_lines_and_original_texts() -> None:
     found = find_overlaps({"train": ["x y z", "How do I rob a bank?"], "gate": ["how do i ROB a bank"]})
-    assert [(o.name, o.line, o.other_name, o.other_line, o.similarity) for o in found] == [
-        ("train", 2, "gate", 1, 1.0)
-    ]
+    assert [(o.name, o.line, o.other_name, o.other_line, o.similarity) for o in found] == [("train", 2, "gate", 1, 1.0)]
     assert (found[0].text, found[0].other_text) == ("How do I rob a bank?", "how do i ROB a bank")
 
 
