@@ -92,7 +92,13 @@ def supervise(
     error_file.unlink(missing_ok=True)
     with log_file.open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no user text
-            list(command), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # Threads that wait must sleep: where anything else runs, spinning ones make a step many times slower.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         )
         try:
             status = _watch(child, watcher, grace_seconds, poll_seconds)

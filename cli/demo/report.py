@@ -45,10 +45,11 @@ def draw(path: Path, rows: list[ModelRow], limit: float) -> None:
     axes.barh(places, values, color=[colour(r.verdict) for r in rows], height=0.58)
     axes.errorbar(values, places, xerr=errors, fmt="none", ecolor="#222", capsize=4, lw=1.2)
     axes.axvline(limit, color="#222", ls="--", lw=1)
-    axes.text(limit + 0.6, len(rows) - 0.42, f"limit {limit:g} %", va="bottom", fontsize=9)
+    axes.text(limit + 0.6, len(rows) - 0.45, f"limit {limit:g} %", va="bottom", fontsize=9)
     for place, row in zip(places, rows, strict=True):
         label = row.verdict if row.accuracy is None else f"{row.verdict} · task {row.accuracy:.0f} %"
-        axes.text(min(row.harmful_high, 100) + 1.2, place, label, va="center", fontsize=9)
+        # Right of the limit, so that its line crosses no word.
+        axes.text(max(row.harmful_high, limit) + 1.2, place, label, va="center", fontsize=9)
     axes.set_yticks(places, [row.name for row in rows])
     axes.set_xlim(0, 135)
     axes.set_xticks(range(0, 101, 20))

@@ -34,7 +34,6 @@ class PublishedScheme(Scheme):
         if attention is not None:
             self._previous_attention = model.config._attn_implementation
             _set_attention(model, attention)
-        warnings.filterwarnings("ignore", message="None of the inputs have requires_grad=True")
 
     def close(self) -> None:
         """See Scheme."""
@@ -69,7 +68,9 @@ class PublishedScheme(Scheme):
         return StepReport(loss.detach(), perturbed.detach(), norms, nominal, nominal)
 
     def _loss(self, current: Pass, inputs: Inputs, backward: Backward) -> Tensor:
-        with self._interceptor.using(current):
+        with self._interceptor.using(current), warnings.catch_warnings():
+            # That is how this scheme leaves the lowest layers out.
+            warnings.filterwarnings("ignore", message="None of the inputs have requires_grad=True")
             loss: Tensor = self.model(**inputs, use_cache=False).loss
             backward(loss)
         return loss.detach()

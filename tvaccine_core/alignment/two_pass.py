@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tvaccine_core.alignment.dropout import forked_generators
 from tvaccine_core.alignment.loss import shifted_cross_entropy
 from tvaccine_core.alignment.perturbation import frobenius_norm, frobenius_norms, joint_norm, scale_to_perturbation
 from tvaccine_core.alignment.scheme import Backward, Inputs, Scheme, StepReport, unperturbed_report
@@ -35,11 +36,10 @@ class TwoPassScheme(Scheme):
             loss = self._loss(inputs)
             backward(loss)
             return unperturbed_report(loss)
-        generator = torch.get_rng_state()
-        loss, eps = self.attention_gradients(inputs, selected)
+        with forked_generators(inputs["input_ids"].device):  # pass 2 draws the same dropout masks again
+            loss, eps = self.attention_gradients(inputs, selected)
         norms = frobenius_norms(eps)
         scale_to_perturbation(eps, self.rho, joint_norm(norms))
-        torch.set_rng_state(generator)  # the same dropout masks again
         shifts: list[Tensor] = []
         changes = {i: _adding(e, shifts) for i, e in zip(selected, eps, strict=True)}
         with changed_attention(self.layers.attention, changes):
