@@ -1,7 +1,5 @@
 """One job from upload to released adapter through `tvaccine up` and the official client."""
 
-import os
-import time
 from pathlib import Path
 
 import openai
@@ -15,7 +13,6 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_job_ends_with_a_released_model(tmp_path: Path, tiny_world: TinyWorld) -> None:
-    started, busy = time.monotonic(), os.getloadavg()[0] > (os.cpu_count() or 1)
     with running_service(tmp_path / "data", **tiny_world.settings) as service:
         client = service.client()
         job_id = create_job(
@@ -35,8 +32,6 @@ def test_a_job_ends_with_a_released_model(tmp_path: Path, tiny_world: TinyWorld)
         assert job.fine_tuned_model in {model.id for model in client.models.list()}
         weights = adapter_weights(service, job_id)
         assert all(tensor.isfinite().all() for tensor in weights.values())
-        if not busy:
-            assert time.monotonic() - started < 120
 
         # The same service refuses what it cannot train on, and blocks what its gate does not pass.
         long_row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "two " * 400}]}

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.db.engine import transaction
-from service.dispatch import NullPublisher, take_due
+from service.dispatch import take_due
 from service.domain import job_state
 
 Factory = sessionmaker[Session]
@@ -33,7 +33,3 @@ def test_a_limit_takes_the_oldest(factory: Factory, queue_job: Callable[..., str
     with transaction(factory) as session:
         assert take_due(session, 2) == jobs[:2]
     assert due(factory) == jobs[2:]
-
-
-def test_the_null_publisher_takes_every_job() -> None:
-    NullPublisher().publish("ftjob-1")
