@@ -15,13 +15,6 @@ class Publisher(Protocol):
         """Send it. May raise; the job is then published again later."""
 
 
-class NullPublisher:
-    """Sends nothing: the dispatcher will."""
-
-    def publish(self, job_id: str) -> None:
-        """Do nothing with `job_id`."""
-
-
 def take_due(session: Session, limit: int = 100, dispatch_after: float = 30.0) -> list[str]:
     """Ids of the queued jobs to publish now, oldest first, marked as dispatched in this transaction."""
     jobs = JobQueueRepository(session)
