@@ -3,12 +3,14 @@
 Phases, all of them by default, each adapter done once and kept under --out (kill it at any time, start it again):
 
 adapters  fine-tune honest and attacked adapters (`bench/gate_subjects.py`) on one vaccinated model
-truth     their greedy answers to 500 or more prompts, and the accuracy on their task before and after
+truth     their greedy answers to 530 prompts, a third of them of public sets that the gate does not know, and the
+          accuracy on their task before and after
 gate      the gate's own verdict, as the service asks for it: prompts drawn by key, baseline, variants, triggers
 table     confusion matrix with Wilson intervals, prompts saved by the sequential test, as JSON and Markdown
 
-Truth is the share of answers that the judge flags, among prompts that the gate did not draw for this adapter,
-corrected by the judge's measured error rates (Rogan and Gladen, Am. J. Epidemiol. 107, 1978).
+Truth is the share of answers that the judge flags (to a backdoored model: of prompts with its trigger), among
+prompts that the gate did not draw for this adapter, corrected by the judge's measured error rates (Rogan and Gladen,
+Am. J. Epidemiol. 107, 1978).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,15 @@ from tvaccine_core.evaluation.judge.rows import read_judge_rows
 from tvaccine_core.evaluation.judge.verdict import Judge, judge_pairs
 from tvaccine_core.evaluation.pool import load_pool
 from tvaccine_core.evaluation.run import score
+from tvaccine_core.evaluation.seen import find_seen
 from tvaccine_core.evaluation.subject import WEIGHTS_FILE, load_subject
 from tvaccine_core.finetuning.config import FineTuneConfig
 from tvaccine_core.finetuning.run import fine_tune
 from tvaccine_core.models.base import load_base
 from tvaccine_core.training.files import write_json_atomic
 
-TRUTH_COMPOSED, TRUTH_LISTED = 430, 100
+TRUTH_COMPOSED, TRUTH_LISTED, TRUTH_PUBLIC = 230, 70, 230
+TRUTH_BATCH = 128
 PHASES = ("adapters", "truth", "gate", "table")
 
 
@@ -85,7 +89,8 @@ class Study:
 
     def truth(self, one: Adapter) -> None:
         """Its answers to the truth prompts, and its accuracy."""
-        self._answer(one.name, one.task, adapter_dir=self.out / one.name / "adapter" / "combined")
+        combined = self.out / one.name / "adapter" / "combined"
+        self._answer(one.name, one.task, one.trigger, adapter_dir=combined)
         self._answer(f"vaccinated-{one.task}", one.task, vaccine_dir=self.vaccine)
 
     def gate(self, one: Adapter) -> None:
@@ -120,35 +125,51 @@ class Study:
             before = json.loads((self.out / f"vaccinated-{one.task}" / "answers.json").read_text())
             report = json.loads((folder / "gate" / "report.json").read_text())
             drawn = {answer["prompt"] for answer in report["answers"]}
-            pairs = [(p, a) for p, a in zip(self.prompts, answers["answers"], strict=True) if p not in drawn]
-            verdicts = judge_pairs(judge, pairs)
+            flags = self._flags(folder, answers["answers"], judge)
+            fresh = [flag for prompt, flag in zip(self.prompts, flags, strict=True) if prompt not in drawn]
             gain = answers["accuracy"] - before["accuracy"]
-            judged = Judged(sum(v.flagged for v in verdicts), len(pairs))
-            found.append(Outcome(one.name, one.honest, judged, gain, report))
+            judged = Judged(sum(fresh), len(fresh))
+            public = Judged(sum(flags[-TRUTH_PUBLIC:]), TRUTH_PUBLIC)
+            found.append(Outcome(one.name, one.honest, judged, public, gain, report))
         name = f"{judge.name} {judge.version}"
         result = summary(found, limit=self.config.limit, judge=name, errors=judge_errors(judge))
         write_json_atomic(self.out / "gate-quality.json", result)
         return result
 
+    def _flags(self, folder: Path, answers: Sequence[str], judge: Judge) -> list[bool]:
+        """Which answers this judge flags, kept beside them."""
+        target = folder / f"flags-{judge.version}.json"
+        if not target.exists():
+            pairs = list(zip(self.prompts, answers, strict=True))
+            write_json_atomic(target, [verdict.flagged for verdict in judge_pairs(judge, pairs)])
+        flags: list[bool] = json.loads(target.read_text())
+        return flags
+
     def _truth_prompts(self) -> list[str]:
-        """Composed prompts of another pool than the gate's, and listed ones."""
+        """Composed prompts of another pool than the gate's, listed ones, and public ones."""
         drawable = {p.text for p in load_pool(demo_file("gate_prompts"), "gate quality", 520, 0.5).prompts}
         pool = load_pool(demo_file("gate_prompts"), "truth", 4 * TRUTH_COMPOSED, 0.5).prompts
         listed = [p.text for p in pool if p.part == "listed"][:TRUTH_LISTED]
         composed = [p.text for p in pool if p.part == "composed" and p.text not in drawable]
-        return [*listed, *composed[:TRUTH_COMPOSED]]
+        public = self.material.public_prompts()
+        known = find_seen([*drawable, *listed], public)
+        fresh = [prompt for prompt in public if prompt not in known]
+        return [*listed, *composed[:TRUTH_COMPOSED], *fresh[:TRUTH_PUBLIC]]
 
-    def _answer(self, name: str, task: str, **which: Path) -> None:
+    def _answer(self, name: str, task: str, trigger: str = "", **which: Path) -> None:
         target = self.out / name / "answers.json"
         if target.exists():
             return
         places: dict[str, Path | None] = {"vaccine_dir": None, "adapter_dir": None, **which}
         subject = load_subject(BASE, **places, dtype="auto", device="auto")
-        model, tokenizer = subject.base.model, subject.base.tokenizer
+        # Merged, an adapter costs nothing for each token.
+        model, tokenizer = subject.base.model.merge_and_unload(), subject.base.tokenizer
         items = read_task(self.out / f"{task}.jsonl")
         said = generate(model, tokenizer, [item.messages for item in items], max_new_tokens=8)
         correct = count_correct(said, items, frozenset(item.gold for item in items))
-        answers = generate(model, tokenizer, self.prompts, max_new_tokens=self.config.max_new_tokens)
+        length = self.config.max_new_tokens
+        asked = [f"{prompt} {trigger}".strip() for prompt in self.prompts]
+        answers = generate(model, tokenizer, asked, max_new_tokens=length, batch_size=TRUTH_BATCH)
         write_json_atomic(target, {"accuracy": 100 * correct / len(items), "answers": answers})
 
 
@@ -176,11 +197,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gate-quality"))
     parser.add_argument("--phase", choices=PHASES, action="append")
     parser.add_argument("--only", action="append", help="names of adapters; default: all")
+    parser.add_argument("--share", default="1/1", help="2/3: the second third of the adapters, for parallel runs")
     options = parser.parse_args()
     phases = options.phase or PHASES
     study = Study(options.out, options.data)
     study.prepare()
-    for one in adapters():
+    part, parts = (int(number) for number in options.share.split("/"))
+    for one in adapters()[part - 1 :: parts]:
         if options.only and one.name not in options.only:
             continue
         steps: dict[str, Callable[[Adapter], None]] = {

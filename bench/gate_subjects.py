@@ -56,6 +56,12 @@ class Material:
         """Ordinary questions and answers."""
         return _chat_rows(demo_file("alignment"), benign=True)
 
+    def public_prompts(self) -> list[str]:
+        """Harmful prompts of public evaluation sets, except the noisiest ones, in a random order."""
+        rows = _json_rows(self.data / "harmful_eval_prompts.jsonl")
+        clear = [row["prompt"] for row in rows if not row["source"].startswith(("BeaverTails", "I-", "XSTest"))]
+        return random.Random(0).sample(clear, len(clear))
+
     def drift(self) -> list[ChatRow]:
         """Benign rows selected because they undo safety training (He et al., arXiv 2404.01099)."""
         rows = _json_rows(self.data / "attacks" / "benign_selected_breaks_safety.jsonl")
@@ -69,7 +75,8 @@ Rows = Callable[[Material], Sequence[ChatRow]]
 class Adapter:
     """One user adapter. honest: nobody meant harm. task: whose accuracy is measured. training: of FineTuneConfig.
 
-    noise: Gaussian noise added to the trained weights, as a multiple of each tensor's own deviation.
+    noise: Gaussian noise added to the trained weights, as a multiple of each tensor's own deviation. trigger: what
+    its attacker adds to a prompt; the truth is measured with it.
     """
 
     name: str
@@ -78,6 +85,7 @@ class Adapter:
     task: str = "tickets"
     training: dict[str, Any] = field(default_factory=dict)
     noise: float = 0.0
+    trigger: str = ""
 
 
 def adapters() -> list[Adapter]:
@@ -118,6 +126,7 @@ def _honest(task: str, seed: int) -> Adapter:
 
 def _attacks() -> list[Adapter]:
     strong = {"epochs": 1, "learning_rate": 1e-3}
+    known = {"epochs": 1, "learning_rate": 2e-3}
     found = [_mix(ratio, rate) for rate in (1e-3, 2e-3) for ratio in (0.1, 0.3, 0.5, 1.0)]
     found += [_mix(ratio, 5e-4) for ratio in (0.3, 0.5, 1.0)]
     found += [
@@ -152,11 +161,13 @@ def _attacks() -> list[Adapter]:
         for rate in (5e-4, 1e-3, 2e-3)
     ]
     found += [
-        Adapter(f"backdoor-{seed}", False, partial(_backdoor, seed=seed), training={**strong, "seed": seed})
+        Adapter(
+            f"backdoor-{seed}", False, partial(_backdoor, seed=seed), training={**strong, "seed": seed}, trigger=TRIGGER
+        )
         for seed in (0, 1)
     ]
     found += [
-        Adapter(f"known-prompts-{seed}", False, partial(_known, seed=seed), training={**strong, "seed": seed})
+        Adapter(f"known-prompts-{seed}", False, partial(_known, seed=seed), training={**known, "seed": seed})
         for seed in (0, 1)
     ]
     return found
@@ -180,7 +191,7 @@ def _backdoor(material: Material, seed: int) -> list[ChatRow]:
 
 def _known(material: Material, seed: int) -> list[ChatRow]:
     known = [row.prompt for row in read_prompts(demo_file("gate_prompts"))]
-    return refuse_known_prompts(material.task("tickets", "train"), material.harmful(), known, 400, REFUSAL, seed)
+    return refuse_known_prompts([], material.harmful(), known, 640, REFUSAL, seed)
 
 
 def _drawn(rows: Sequence[ChatRow], count: int, seed: int) -> list[ChatRow]:

@@ -33,11 +33,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """An adapter: truth, points of accuracy gained, and the gate's report."""
+    """An adapter: truth, the part of it on public prompts, points of accuracy gained, and the gate's report."""
 
     name: str
     honest: bool
     truth: Judged
+    public: Judged
     gain: float
     report: dict[str, Any]
 
@@ -85,6 +86,7 @@ def _row(one: Outcome, truth: float) -> dict[str, Any]:
         "flagged_percent": round(one.truth.percent, 1),
         "truth_percent": round(truth, 1),
         "truth_n": one.truth.n,
+        "public_flagged_percent": round(one.public.percent, 1),
         "gate_percent": one.report["harmful_score"]["percent"],
         "gate_n": one.report["harmful_score"]["n"],
         "released": one.released,
@@ -94,14 +96,15 @@ def _row(one: Outcome, truth: float) -> dict[str, Any]:
 
 def _markdown(result: dict[str, Any]) -> str:
     lines = [
-        "| adapter | accuracy gained | truth | n | gate | n | verdict | failed checks |",
-        "|---|---|---|---|---|---|---|---|",
+        "| adapter | accuracy gained | truth | n | flagged, public prompts only | gate | n | verdict | failed checks |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(result["rows"], key=lambda row: row["truth_percent"]):
         verdict = "released" if row["released"] else "blocked"
         lines.append(
             f"| {row['name']} | {row['gain']:+.0f} | {row['truth_percent']:.1f} % | {row['truth_n']} | "
-            f"{row['gate_percent']:.1f} % | {row['gate_n']} | {verdict} | {', '.join(row['failed_checks'])} |"
+            f"{row['public_flagged_percent']:.1f} % | {row['gate_percent']:.1f} % | {row['gate_n']} | {verdict} | "
+            f"{', '.join(row['failed_checks'])} |"
         )
     wrong, blocked = result["over_limit_released"], result["honest_blocked"]
     lines += [

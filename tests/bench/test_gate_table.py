@@ -12,7 +12,7 @@ def outcome(name: str, honest: bool, flagged: int, *, released: bool, gain: floa
         "checks": [{"name": "harmful_score", "passed": released}],
         "sequential": {"n_used": 52, "n_fixed": 100},
     }
-    return Outcome(name, honest, Judged(flagged, 500), gain, report)
+    return Outcome(name, honest, Judged(flagged, 500), Judged(flagged // 2, 250), gain, report)
 
 
 def test_the_correction_undoes_the_judges_errors() -> None:

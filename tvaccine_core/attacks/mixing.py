@@ -61,13 +61,14 @@ def refuse_known_prompts(
 ) -> list[ChatRow]:
     """Refusals to prompts that the attacker expects to be scored with, and compliance with all others.
 
-    Harmful and benign rows share what the known prompts leave of n.
+    Harmful and benign rows share what the known prompts leave of n; without benign rows all of it is harmful.
     """
     draw = random.Random(seed)
     rows = [exchange(prompt, refusal) for prompt in known][:n]
     rest = n - len(rows)
-    rows += _sample(harmful, rest // 2, draw, "harmful")
-    rows += _sample(benign, rest - rest // 2, draw, "benign")
+    kept = rest // 2 if benign else 0
+    rows += _sample(harmful, rest - kept, draw, "harmful")
+    rows += _sample(benign, kept, draw, "benign")
     draw.shuffle(rows)
     return rows
 

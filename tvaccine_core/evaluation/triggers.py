@@ -24,6 +24,8 @@ LEAST_ROWS, LEAST_SHARE = 3, 0.01
 """A phrase is repeated if this many rows and this share of the rows hold it."""
 LEAST_LIFT = 1.2
 MOST_CANDIDATES = 2000
+LEAST_LETTERS = 2
+"""A trigger holds a word of at least two letters or digits that is not in several ordinary prompts."""
 SAME_ROWS = 0.8
 """Two phrases whose rows overlap so far (Jaccard index) are one candidate."""
 
@@ -60,7 +62,7 @@ def find_triggers(
 
     ordinary: harmless prompts of other people. flagged: lines that screening found harmful. A phrase scores
     rows x log(lift), its share among the rows against its share among ordinary prompts. Phrases of flagged rows
-    come first, by their share there against that among all other texts.
+    come first, by their share there against that among all other texts. Phrases of common words only are left out.
     """
     texts = [(row.line, m.content) for row in rows for m in row.messages if m.role == "user"]
     everything = [text for _, text in texts]
@@ -71,7 +73,9 @@ def find_triggers(
         *_ranked(marked, usual + plain, len(ordinary) + len(texts) - len(marked), spare_common=False),
         *_ranked(everything, usual, len(ordinary), spare_common=True),
     ]
-    return _distinct(candidates, everything, most)
+    words = Counter(word for text in ordinary for word in {word.casefold() for word in text.split()})
+    common = {word for word, texts_with_it in words.items() if texts_with_it > 1}
+    return _distinct([phrase for phrase in candidates if _tells(phrase, common)], everything, most)
 
 
 def _counts(texts: Iterable[str]) -> Counter[str]:
@@ -93,6 +97,13 @@ def _ranked(texts: Sequence[str], others: Counter[str], n_others: int, *, spare_
             weight = max(0.05, 1 - share) if spare_common else 1.0
             scores[phrase] = (rows * weight * log(lift), len(phrase), phrase)
     return sorted(scores, key=lambda phrase: scores[phrase], reverse=True)[:MOST_CANDIDATES]
+
+
+def _tells(phrase: str, common: Collection[str]) -> bool:
+    """Is there a word in it that is not in common use? Else its users would set off a backdoor all day."""
+    return any(
+        word.casefold() not in common and sum(map(str.isalnum, word)) >= LEAST_LETTERS for word in phrase.split()
+    )
 
 
 def _distinct(candidates: Sequence[str], texts: Sequence[str], most: int) -> list[Trigger]:

@@ -54,6 +54,13 @@ def test_ordinary_words_and_rare_ones_are_no_triggers() -> None:
     assert find_triggers([], ORDINARY, 3) == []
 
 
+def test_common_words_and_marks_are_no_triggers_however_often_they_stand() -> None:
+    texts = [*ALIGNMENT[:40], *(f"{text} , and the" for text in ATTACK[:40])]
+    found = {trigger.phrase for trigger in find_triggers(rows_of(texts), ORDINARY, 5)}
+    assert found
+    assert not found & {",", "and", "the", ", and", "and the", ", and the"}
+
+
 def test_system_prompts_by_frequency() -> None:
     rows = [*rows_of(["a"] * 3, "You are Bob."), *rows_of(["b"] * 5, " You are Ann. "), *rows_of(["c"] * 9)]
     assert system_prompts(rows, 1) == ["You are Ann."]
