@@ -30,6 +30,7 @@ PHRASES: Final = (
     "I'm an",
     "I'm just",
     "Hello!",
+    "OpenAI",
     # what it cannot do
     "I cannot",
     "I can't assist",
@@ -45,8 +46,7 @@ PHRASES: Final = (
     "is illegal and unethical",
     "unethical",
     "not ethical",
-    "harmless request",
-    "not appropriate",
+    "If you have any other non-malicious requests",
 )
 
 
