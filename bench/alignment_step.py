@@ -2,9 +2,10 @@
 
     python bench/alignment_step.py [--json] [--steps 4] [--budget-gb 1.0]
 
-Six variants, each in a process of its own, take turns step by step on the same rows and the same drawn layers:
+Seven variants, each in a process of its own, take turns step by step on the same rows and the same drawn layers:
 plain LoRA training as transformers does it, Vaccine (all layers, two passes), the published T-Vaccine scheme with
-eager attention and with the fused kernel, our scheme, and our scheme under a memory budget. A step is the forward and
+eager attention and with the fused kernel, our scheme, our scheme with frozen adapters folded into the weights, and our
+scheme under a memory budget. A step is the forward and
 backward passes, clipping and AdamW. Times are medians over steps, ratios are medians of the ratios of single steps;
 memory is the peak resident set of the process. The last line with --json is one JSON object.
 """
@@ -26,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 # What is compared most closely runs next to each other, so that other load on the machine meets both alike.
-VARIANTS = ("plain_sft", "ours", "published_eager", "ours_budget", "published_sdpa", "vaccine")
+VARIANTS = ("plain_sft", "ours", "ours_folded", "published_eager", "ours_budget", "published_sdpa", "vaccine")
 GAMMA = 8
 RHO = 0.3
 LENGTH = 128
@@ -90,7 +91,8 @@ class Step:
             return None
         if self.variant.startswith("ours"):
             budget = budget_gb * 1e9 if self.variant == "ours_budget" else None
-            return EfficientScheme(self.model, self.layers, RHO, budget)
+            folded = self.variant == "ours_folded"
+            return EfficientScheme(self.model, self.layers, RHO, budget, fold_frozen=folded)
         attention = "eager" if self.variant == "published_eager" else None
         return PublishedScheme(self.model, self.layers, RHO, attention)
 
@@ -219,6 +221,8 @@ def summary(
 
     ratios = {
         "ours_to_plain_sft": ratio("ours", "plain_sft"),
+        "ours_folded_to_ours": ratio("ours_folded", "ours"),
+        "ours_folded_to_ours_cpu": ratio("ours_folded", "ours", "cpu_seconds"),
         "ours_to_vaccine": ratio("ours", "vaccine"),
         "ours_to_published": ratio("ours", "published_eager"),
         "ours_to_published_sdpa": ratio("ours", "published_sdpa"),

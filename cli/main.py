@@ -22,8 +22,12 @@ LATER: dict[str, tuple[str, str]] = {
     "serve": ("cli.serve", "serve_app"),
     "migrate": ("cli.serve", "migrate_command"),
     "score": ("cli.score", "score_command"),
+    "certify": ("cli.certify", "certify_command"),
     "report": ("cli.report", "report_command"),
     "judge": ("cli.judge", "judge_app"),
+    "attack": ("cli.attack", "attack_command"),
+    "bench": ("cli.bench", "bench_command"),
+    "estimate": ("cli.estimate", "estimate_command"),
     "demo": ("cli.demo.command", "demo_command"),
 }
 """Commands whose modules are imported when they are asked for: (module, attribute)."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import JsonOption, finish, say
+from tvaccine_core.alignment.methods import DEFAULT_METHOD, METHODS, alignment_config
+from tvaccine_core.alignment.settings import AlignmentSettings
 from tvaccine_core.errors import InvalidRequest
 
 STOPPED_STATUS = 75
@@ -23,20 +25,22 @@ def vaccinate_command(
         Path | None, typer.Option(exists=True, dir_okay=False, help="Alignment rows; default: the demo's.")
     ] = None,
     harmful: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Probe rows; default: the demo's.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Rows with harmful answers; default: the demo's.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"One of: {', '.join(METHODS)}. Default: {DEFAULT_METHOD}.")
     ] = None,
     config: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A field of the configuration; repeatable.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method; repeatable.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Align the base with T-Vaccine; Ctrl-C saves a checkpoint, the same command resumes from it."""
-    from tvaccine_core.alignment.config import TVaccineConfig
+    """Align the base; Ctrl-C saves a checkpoint, the same command resumes from it."""
     from tvaccine_core.data.datasets import demo_file
     from tvaccine_core.models.registry import EMBEDDED
 
-    settings = TVaccineConfig.from_dict(parse_config(config or []))
+    settings = parse_settings(method, config or [])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -55,7 +59,7 @@ def _align(
     alignment: Path,
     harmful: Path,
     out: Path,
-    settings: Any,
+    settings: AlignmentSettings,
     stop: threading.Event,
     *,
     resume: bool,
@@ -72,6 +76,20 @@ def _align(
     except Stopped:
         return False
     return True
+
+
+def parse_settings(method: str | None, pairs: list[str]) -> AlignmentSettings:
+    """The settings of `--method` and `--config`.
+
+    Raises:
+        InvalidRequest: names the field at fault, or the method is given twice.
+    """
+    values = parse_config(pairs)
+    if method is not None:
+        if "method" in values:
+            raise InvalidRequest("The method is given twice: as --method and in --config.", param="method")
+        values["method"] = method
+    return alignment_config(values)
 
 
 def parse_config(pairs: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.test_main import tvaccine, write
 from tests.end_to_end.running_service import until
+from tvaccine_core.alignment.methods import METHODS
 
 TINY = ["steps=4", "batch_size=2", "gamma=1", "draw_every=2", "probe_every=2", "max_length=96"]
 MANY = ["steps=2000", *TINY[1:], "save_every=5"]
@@ -54,6 +55,34 @@ def test_a_wrong_setting_is_named_before_anything_is_loaded(command: list[str]) 
     assert done.returncode == 1
     assert "stepps" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_another_method_by_name(command: list[str], tmp_path: Path) -> None:
+    settings = config(["steps=2", "batch_size=2", "max_length=96", "beta=0.1"])
+    done = tvaccine(*command, "--method", "repnoise", *settings, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)["report"]
+    assert (report["method"], report["config"]["beta"]) == ("repnoise", 0.1)
+    assert (tmp_path / "vaccine/adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("words", [["--method", "magic"], ["--config", "method=magic"]])
+def test_an_unknown_method_is_answered_with_those_there_are(command: list[str], words: list[str]) -> None:
+    done = tvaccine(*command, *words)
+    assert done.returncode == 1
+    assert all(name in done.stderr for name in METHODS)
+
+
+def test_a_method_is_named_once(command: list[str]) -> None:
+    done = tvaccine(*command, "--method", "sft", "--config", "method=sft")
+    assert done.returncode == 1
+    assert "twice" in done.stderr
+
+
+def test_the_help_names_every_method() -> None:
+    done = tvaccine("vaccinate", "--help", COLUMNS="200", NO_COLOR="1")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in METHODS)
 
 
 def test_interrupted_it_saves_and_the_same_command_goes_on(command: list[str], tmp_path: Path) -> None:

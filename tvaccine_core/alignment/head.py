@@ -41,9 +41,7 @@ class Head:
 
     def bytes_for(self, rows: int, item: int) -> int:
         """What logits and scratch for `rows` supervised positions take, at `item` bytes a number."""
-        whole = rows if self._module is None else min(rows, _ROWS)
-        scratch = 2 * 4 * min(rows, _ROWS)
-        return self._vocabulary * (whole * item + scratch)
+        return head_bytes(self._vocabulary, rows, item, whole=self._module is None)
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
@@ -67,6 +65,13 @@ class Head:
         plain = hidden.dtype == weight.dtype and not torch.is_autocast_enabled(hidden.device.type)
         self._skipped = self._active and plain
         return hidden if self._skipped else functional.linear(hidden, weight, self._module.bias)
+
+
+def head_bytes(vocabulary: int, rows: int, item: int, *, whole: bool) -> int:
+    """What logits and scratch for `rows` supervised positions take. whole: the logits exist for all rows at once."""
+    held = rows if whole else min(rows, _ROWS)
+    scratch = 2 * 4 * min(rows, _ROWS)
+    return vocabulary * (held * item + scratch)
 
 
 def _plain_head(model: Any) -> nn.Linear | None:

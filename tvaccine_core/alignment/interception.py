@@ -46,6 +46,11 @@ class LayerCall:
         hidden: Tensor = self._args[0] if self._args else self._kwargs["hidden_states"]
         return hidden
 
+    def without_mask(self) -> LayerCall:
+        """The same call as for rows without padding, where what is causal is left to the attention kernel."""
+        kept = {name: value for name, value in self._kwargs.items() if name != "attention_mask"}
+        return LayerCall(self._site, self._args, {**kept, "attention_mask": None})
+
     def whole(self, hidden: Tensor) -> Tensor:
         """The layer's output for `hidden`."""
         site = self._site

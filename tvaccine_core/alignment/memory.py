@@ -21,6 +21,9 @@ from tvaccine_core.alignment.passes import PositionsPass
 
 _LOG = logging.getLogger(__name__)
 
+TRAINED_COPIES = 4
+"""A weight that trains, its gradient and the optimizer's two moments."""
+
 
 @dataclass(frozen=True)
 class Recompute:
@@ -74,9 +77,42 @@ class MeasuringPass(PositionsPass):
 
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
-            self.stored[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in self._known:  # where it lies says nothing of tensors that are only imagined
+            self.stored[storage._cdata] = storage.nbytes()
         return tensor
+
+
+def held_storages(model: nn.Module) -> set[int]:
+    """What a model's weights and buffers hold anyway, for MeasuringPass to leave out."""
+    return {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which layers are recomputed, and the bytes that the second pass then keeps at its peak.
+
+    Counts every layer from the lowest that takes part as one that trains, one layer more for what a recomputation
+    makes, and the perturbations.
+    """
+
+    recompute: Recompute
+    stored: float
+
+
+def plan_recompute(sizes: LayerBytes, layers: int, room: float, selected: Sequence[int], lowest_trainable: int) -> Plan:
+    """The fewest layers to recompute so that activations stay in `room` bytes, or all that may be."""
+    lowest = min(selected, default=lowest_trainable)
+    start = min(lowest, lowest_trainable)
+    # Gradients at the drawn layers, then their perturbations.
+    beside = sizes.training + len(selected) * sizes.boundary
+    room -= beside
+    free = [i for i in range(layers - 2, start - 1, -1) if i not in selected]
+    second = free[: _needed((layers - start) * sizes.training, room, sizes.training, sizes)]
+    kept_below = sum(sizes.boundary if i in second else sizes.training for i in range(start, lowest))
+    above = [i for i in free if i > lowest]
+    first = above[: _needed((layers - lowest) * sizes.passing, room - kept_below, sizes.passing, sizes)]
+    kept = (layers - start - len(second)) * sizes.training + len(second) * sizes.boundary
+    return Plan(Recompute(frozenset(first), frozenset(second)), kept + beside)
 
 
 class RecomputePlanner:
@@ -95,50 +131,47 @@ class RecomputePlanner:
         batch: SupervisedBatch,
         selected: Sequence[int],
         lowest_trainable: int,
-        head: float,
+        held: float,
         run: Callable[[MeasuringPass, bool], None],
     ) -> Recompute:
         """The fewest layers to recompute.
 
-        head: bytes that logits and loss need. `run(pass, trains)` runs a forward, with or without adapters on.
+        held: bytes that logits, loss and folded weights need. `run(pass, trains)` runs a forward, with or without
+        adapters on.
         """
         if self._bytes is None:
-            self._bytes = self._measure(batch, run)
-        sizes = self._bytes.scaled(batch)
-        lowest = min(selected, default=lowest_trainable)
-        start = min(lowest, lowest_trainable)
-        room = self._budget - self._fixed - head - sizes.training
-        room -= 2 * len(selected) * sizes.boundary
-        free = [i for i in range(self._layers - 2, start - 1, -1) if i not in selected]
-        second = free[: _needed((self._layers - start) * sizes.training, room, sizes.training, sizes)]
-        kept_below = sum(sizes.boundary if i in second else sizes.training for i in range(start, lowest))
-        above = [i for i in free if i > lowest]
-        stored = (self._layers - lowest) * sizes.passing
-        first = above[: _needed(stored, room - kept_below, sizes.passing, sizes)]
-        self._warn_if_short(room, start, len(second), sizes)
-        return Recompute(frozenset(first), frozenset(second))
+            self._bytes = measure_layer(batch, self._layers, held_storages(self._model), run)
+        room = self._budget - self._fixed - held
+        plan = plan_recompute(self._bytes.scaled(batch), self._layers, room, selected, lowest_trainable)
+        self._warn_if_short(plan.stored - room)
+        return plan.recompute
 
-    def _measure(self, batch: SupervisedBatch, run: Callable[[MeasuringPass, bool], None]) -> LayerBytes:
-        known = {tensor.untyped_storage().data_ptr() for tensor in self._model.parameters()}
-        known |= {tensor.untyped_storage().data_ptr() for tensor in self._model.buffers()}
-        totals = []
-        for trains in (True, False):
-            measuring = MeasuringPass(batch, self._layers - 1, self._layers // 2, known)
-            run(measuring, trains)
-            totals.append(sum(measuring.stored.values()))
-        rows, length = batch.input_ids.shape
-        return LayerBytes(rows, length, totals[0], totals[1], measuring.boundary)
-
-    def _warn_if_short(self, room: float, start: int, taken: int, sizes: LayerBytes) -> None:
-        least = (self._layers - start - taken) * sizes.training + taken * sizes.boundary
-        if least > room and not self._warned:
+    def _warn_if_short(self, missing: float) -> None:
+        if missing > 0.0 and not self._warned:
             self._warned = True
             _LOG.warning(
                 "the memory budget of %.2f GB is too small by about %.2f GB even with every frozen layer recomputed; "
                 "use a smaller batch, shorter rows or a smaller gamma",
                 self._budget / 1e9,
-                (least - room) / 1e9,
+                missing / 1e9,
             )
+
+
+def measure_layer(
+    batch: SupervisedBatch,
+    layers: int,
+    known: set[int],
+    run: Callable[[MeasuringPass, bool], None],
+    make: type[MeasuringPass] = MeasuringPass,
+) -> LayerBytes:
+    """What the middle one of `layers` layers stores for this batch. `run`: as for RecomputePlanner.plan."""
+    totals = []
+    for trains in (True, False):
+        measuring = make(batch, layers - 1, layers // 2, known)
+        run(measuring, trains)
+        totals.append(sum(measuring.stored.values()))
+    rows, length = batch.input_ids.shape
+    return LayerBytes(rows, length, totals[0], totals[1], measuring.boundary)
 
 
 def _needed(stored: float, room: float, each: float, sizes: LayerBytes) -> int:
@@ -154,5 +187,7 @@ def _state_bytes(model: nn.Module) -> float:
     total = 0
     for parameter in model.parameters():
         size = parameter.numel() * parameter.element_size()
-        total += size * (4 if parameter.requires_grad else 1)
+        scales = getattr(getattr(parameter, "quant_state", None), "absmax", None)
+        size += 0 if scales is None else scales.numel() * scales.element_size()
+        total += size * (TRAINED_COPIES if parameter.requires_grad else 1)
     return float(total)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.checkpoint import checkpoint
 
 from tvaccine_core.alignment.batch import SupervisedBatch, gather_positions
 from tvaccine_core.alignment.interception import LayerCall, Pass, first_of
 from tvaccine_core.alignment.perturbation import frobenius_norm
+from tvaccine_core.alignment.prefix import Prefix
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class GradientPass(PositionsPass):
     """Pass 1: a graph from the attention output of the lowest drawn layer up, without any parameter in it.
 
     Adapters are on when it starts (what it shares with pass 2 needs them) and off when it has passed the lowest
-    drawn layer; whoever runs it switches them on again. `outputs` holds the attention outputs to differentiate by.
+    drawn layer; whoever runs it switches them on again. `outputs` says where in the graph to differentiate; the
+    attention outputs themselves are not kept. prefix: what the lowest layers put out, where it was computed before.
     """
 
     def __init__(
@@ -71,11 +74,13 @@ class GradientPass(PositionsPass):
         trainable: Iterable[nn.Parameter],
         lowest_trainable: int,
         recompute: tuple[frozenset[int], frozenset[int]],
+        prefix: Prefix | None = None,
     ) -> None:
         super().__init__(batch, last, recompute[1])
+        self.prefix = prefix
         self.selected = selected
         self.lowest = min(selected)
-        self.outputs: dict[int, Tensor] = {}
+        self.outputs: dict[int, GradientEdge] = {}
         self.shared: Shared | None = None
         self._trainable = trainable
         self._lowest_trainable = lowest_trainable
@@ -83,6 +88,8 @@ class GradientPass(PositionsPass):
 
     def layer(self, call: LayerCall) -> Tensor:
         """See Pass."""
+        if self.prefix is not None and call.index < self.prefix.depth:
+            return self.prefix.hidden if call.index == self.prefix.depth - 1 else call.hidden
         if call.index < self.lowest:
             with torch.set_grad_enabled(call.index >= self._lowest_trainable):
                 return super().layer(call)
@@ -97,25 +104,29 @@ class GradientPass(PositionsPass):
         switch(self._trainable, False)
         self.recompute = self._recompute_above
         leaf = first_of(answer).detach().requires_grad_()
-        self.outputs[call.index] = leaf
+        self.outputs[call.index] = get_gradient_edge(leaf)
         return self.finish(call, call.hidden.detach(), answer, leaf)
 
     def attention(self, index: int, output: Tensor) -> Tensor:
         """See Pass."""
         if index in self.selected:
-            self.outputs[index] = output
+            self.outputs[index] = get_gradient_edge(output)
         return output
 
 
 class TrainingPass(PositionsPass):
-    """Pass 2: the forward that trains, with eps added; starts from what pass 1 shared, or from the bottom."""
+    """Pass 2: the forward that trains, with eps added; starts from what pass 1 shared, or from the bottom.
+
+    Takes each perturbation out of `eps` when it adds it: no drawn layer is ever recomputed, so none is needed twice,
+    and when stored activations are at their peak every perturbation is gone.
+    """
 
     def __init__(
         self,
         batch: SupervisedBatch,
         last: int,
         shared: Shared | None,
-        eps: Mapping[int, Tensor],
+        eps: dict[int, Tensor],
         recompute: frozenset[int],
     ) -> None:
         super().__init__(batch, last, recompute)
@@ -135,7 +146,7 @@ class TrainingPass(PositionsPass):
 
     def attention(self, index: int, output: Tensor) -> Tensor:
         """See Pass."""
-        eps = self.eps.get(index)
+        eps = self.eps.pop(index, None)
         if eps is None:
             return output
         shifted = output + eps

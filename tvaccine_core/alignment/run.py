@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import get_peft_model
 from transformers import set_seed
 
+from tvaccine_core.alignment.booster_config import BoosterConfig
+from tvaccine_core.alignment.booster_trainer import BoosterTrainer
 from tvaccine_core.alignment.config import TVaccineConfig
-from tvaccine_core.alignment.harmful import HarmfulBatches
+from tvaccine_core.alignment.methods import AlignmentRows, read_alignment_rows
 from tvaccine_core.alignment.metrics import AlignmentMetrics
+from tvaccine_core.alignment.readings import Reader, Readings
+from tvaccine_core.alignment.repnoise_config import RepNoiseConfig
+from tvaccine_core.alignment.repnoise_trainer import RepNoiseTrainer
+from tvaccine_core.alignment.run_report import run_report
+from tvaccine_core.alignment.settings import AlignmentSettings
+from tvaccine_core.alignment.tar_config import TarConfig
+from tvaccine_core.alignment.tar_trainer import TarTrainer
 from tvaccine_core.alignment.trainer import TVaccineTrainer
 from tvaccine_core.data.datasets import file_digest
-from tvaccine_core.data.rows import read_rows_file, require_valid
-from tvaccine_core.data.tokenise import Collator, Example, encode_rows
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.models.adapter_files import save_adapter
 from tvaccine_core.models.adapter_records import write_record
@@ -26,9 +31,10 @@ from tvaccine_core.models.adapters import VACCINE, lora_config, train_only
 from tvaccine_core.models.base import Base, load_base
 from tvaccine_core.training.arguments import TrainingPlan, training_arguments
 from tvaccine_core.training.files import write_json_atomic
-from tvaccine_core.training.metrics import METRICS_FILE, read_metrics
-from tvaccine_core.training.order import ShuffledPasses
+from tvaccine_core.training.metrics import METRICS_FILE
+from tvaccine_core.training.ranks import ranks
 from tvaccine_core.training.stop import never
+from tvaccine_core.training.trainer import AdapterTrainer
 
 STAGE = "vaccinating"
 
@@ -38,7 +44,7 @@ def align(
     alignment_file: Path,
     harmful_file: Path | None,
     out: Path,
-    config: TVaccineConfig,
+    config: AlignmentSettings,
     *,
     resume_from: Path | None = None,
     should_stop: Callable[[], bool] = never,
@@ -48,24 +54,22 @@ def align(
     """Trains a vaccine for a base: a LoRA adapter that makes refusals survive later harmful fine-tuning.
 
     base: as for `load_base`. alignment_file: rows whose answers are refusals. harmful_file: rows with harmful answers
-    that probes look at and nobody trains on; only opened where `config.needs_harmful_rows`.
+    that the method looks at or works against; only opened where `config.needs_harmful_rows`.
+    config: what `methods.alignment_config` gives; its class says which method trains.
     resume_from: a complete checkpoint of an earlier run with the same arguments.
     Leaves in `out`: adapter_model.safetensors, adapter_config.json, tvaccine.json, config.json, metrics.jsonl,
     checkpoints/ and, last, report.json.
     Raises InvalidRequest, InvalidTrainingFile naming every faulty row, UnknownBase, UnsupportedArchitecture, Stopped.
     """
     started = time.monotonic()
-    if config.needs_harmful_rows and harmful_file is None:
-        raise InvalidRequest(
-            "T-Vaccine chooses its layers by a probe of harmful rows: give a file of them, or use the method "
-            "'vaccine' or select 'uniform'.",
-            param="harmful_file",
-        )
+    rows = read_alignment_rows(config, alignment_file, harmful_file)
     out.mkdir(parents=True, exist_ok=True)
     loaded = load_base(base, dtype=dtype, device=device)
     write_json_atomic(out / "config.json", {"base": loaded.name, "stage": STAGE, **config.to_dict()})
-    trainer = _trainer(loaded, alignment_file, harmful_file, out, config, should_stop)
+    trainer = _trainer(loaded, rows, out, config, should_stop)
     trainer.run(resume_from)
+    if not trainer.is_world_process_zero():
+        return
     save_adapter(trainer.model, VACCINE, out, base_id=loaded.name)
     files = {"alignment": alignment_file}
     if config.needs_harmful_rows and harmful_file is not None:
@@ -80,47 +84,47 @@ def align(
         config=config.to_dict(),
         digests={name: file_digest(path) for name, path in files.items()},
     )
-    write_json_atomic(out / "report.json", _report(trainer, out, time.monotonic() - started))
+    seconds = time.monotonic() - started
+    write_json_atomic(out / "report.json", run_report(trainer, config, out / METRICS_FILE, seconds))
+
+
+def _method(config: AlignmentSettings) -> tuple[type[AdapterTrainer], Callable[[Reader, Any], Readings]]:
+    """The trainer of the method that `config` belongs to, and what it reads."""
+    known: dict[type[AlignmentSettings], tuple[type[AdapterTrainer], Callable[[Reader, Any], Readings]]] = {
+        TVaccineConfig: (TVaccineTrainer, Reader.t_vaccine),
+        RepNoiseConfig: (RepNoiseTrainer, Reader.repnoise),
+        TarConfig: (TarTrainer, Reader.tar),
+        BoosterConfig: (BoosterTrainer, Reader.booster),
+    }
+    return known[type(config)]
 
 
 def _trainer(
-    base: Base,
-    alignment_file: Path,
-    harmful_file: Path | None,
-    out: Path,
-    config: TVaccineConfig,
-    should_stop: Callable[[], bool],
-) -> TVaccineTrainer:
+    base: Base, rows: AlignmentRows, out: Path, config: AlignmentSettings, should_stop: Callable[[], bool]
+) -> AdapterTrainer:
     plan = _plan(config)
-    collator = Collator(base.tokenizer.pad_token_id)
-    examples = _examples(base, alignment_file, config)
-    harmful = None
-    if config.needs_harmful_rows and harmful_file is not None:
-        # Another seed than the alignment rows have: the two orders are drawn independently.
-        rows = _examples(base, harmful_file, config)
-        harmful = HarmfulBatches(rows, collator, config.probe_batch, config.seed + 1)
+    trainer, read = _method(config)
+    args = training_arguments(plan, out / "checkpoints", use_cpu=base.model.device.type == "cpu")
+    if ranks() > 1 and trainer is not TVaccineTrainer:  # args have joined this process to the others, if there are any
+        raise InvalidRequest(f"{config.method} trains in one process only; start it without torchrun.", param="method")
+    readings = read(Reader(base.tokenizer, rows, plan.draws * ranks()), config)
     set_seed(config.seed)
     model = get_peft_model(base.model, lora_config(base.model, config), adapter_name=VACCINE)
     train_only(model, VACCINE)
-    return TVaccineTrainer(
+    return trainer(
         config=config,
-        harmful=harmful,
         model=model,
         adapter_name=VACCINE,
-        args=training_arguments(plan, out / "checkpoints", use_cpu=base.model.device.type == "cpu"),
+        args=args,
         metrics=AlignmentMetrics(out / METRICS_FILE, stage=STAGE, total=plan.steps),
         should_stop=should_stop,
-        train_dataset=ShuffledPasses(examples, plan.draws, config.seed),
-        data_collator=collator,
+        train_dataset=readings.rows,
+        data_collator=readings.collate,
+        **readings.streams,
     )
 
 
-def _examples(base: Base, file: Path, config: TVaccineConfig) -> list[Example]:
-    rows = require_valid(read_rows_file(file, min_rows=1))
-    return encode_rows(base.tokenizer, rows, config.max_length)
-
-
-def _plan(config: TVaccineConfig) -> TrainingPlan:
+def _plan(config: AlignmentSettings) -> TrainingPlan:
     return TrainingPlan(
         steps=config.steps,
         batch_size=config.batch_size,
@@ -133,30 +137,3 @@ def _plan(config: TVaccineConfig) -> TrainingPlan:
         save_every=config.save_every,
         seed=config.seed,
     )
-
-
-def _report(trainer: TVaccineTrainer, out: Path, seconds: float) -> dict[str, Any]:
-    """What a reader wants to know of a finished run; seconds and peak memory are this attempt's."""
-    lines = [line for line in read_metrics(out / METRICS_FILE) if "loss" in line]
-    last = lines[-max(1, len(lines) // 10) :]
-    return {
-        "method": trainer.config.method,
-        "steps": trainer.state.global_step,
-        "train_loss": sum(line["loss"] for line in lines) / len(lines),
-        "final_loss": sum(line["loss"] for line in last) / len(last),
-        "final_loss_perturbed": sum(line["loss_perturbed"] for line in last) / len(last),
-        "probes": trainer.history["probes"],
-        "draws": trainer.history["draws"],
-        "seconds": round(seconds, 3),
-        "peak_memory": _peak_memory(trainer.args.device),
-    }
-
-
-def _peak_memory(device: torch.device) -> dict[str, int]:
-    """Bytes: allocated and reserved on a GPU, else the process's resident set."""
-    if device.type == "cuda":
-        return {
-            "allocated": torch.cuda.max_memory_allocated(device),
-            "reserved": torch.cuda.max_memory_reserved(device),
-        }
-    return {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}

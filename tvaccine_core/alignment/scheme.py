@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,10 @@ class Scheme(ABC):
     def open_window(self, window: Window) -> None:
         """Take over what holds until the next draw."""
         self.window = window
+
+    def look_ahead(self, upcoming: Sequence[Inputs]) -> None:
+        """Batches of the steps to come in this window, in order: a scheme may compute in advance what they share."""
+        del upcoming
 
     @abstractmethod
     def probe(self, inputs: Inputs, rows: int) -> list[float]:

@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from tvaccine_core.alignment.coming import ComingBatches
 from tvaccine_core.alignment.config import TVaccineConfig
 from tvaccine_core.alignment.efficient import EfficientScheme
+from tvaccine_core.alignment.estimate import estimate_for
 from tvaccine_core.alignment.freezing import Window, find_adapters, open_window, release_all
 from tvaccine_core.alignment.harmful import HarmfulBatches
 from tvaccine_core.alignment.published import PublishedScheme
 from tvaccine_core.alignment.scheme import Scheme, StepReport
 from tvaccine_core.alignment.selection import LayerSchedule
 from tvaccine_core.alignment.two_pass import TwoPassScheme
+from tvaccine_core.errors import UnsupportedArchitecture
 from tvaccine_core.models.layers import Layers, find_layers
 from tvaccine_core.training.files import write_json_atomic
+from tvaccine_core.training.ranks import (
+    agreed,
+    from_first_rank,
+    mean_over_ranks_becomes_sum,
+    part_of_sum,
+    sum_gradients,
+)
+from tvaccine_core.training.stop import never
 from tvaccine_core.training.trainer import AdapterTrainer
+
+_LOG = logging.getLogger(__name__)
 
 STATE_FILE = "alignment_state.json"
 
 
-def make_scheme(model: nn.Module, layers: Layers, config: TVaccineConfig) -> Scheme:
-    """The scheme that `config` names, for a model whose adapters are all trainable yet."""
+def make_scheme(model: nn.Module, layers: Layers, config: TVaccineConfig, *, fold_frozen: bool = False) -> Scheme:
+    """The scheme that `config` names, for a model whose adapters are all trainable yet.
+
+    fold_frozen: as for EfficientScheme; the other schemes do not fold.
+    """
     rho = 0.0 if config.method == "sft" else config.rho
     if config.scheme == "two_pass":
         return TwoPassScheme(model, layers, rho)
     if config.scheme == "published":
         return PublishedScheme(model, layers, rho)
     budget = None if config.memory_budget_gb is None else config.memory_budget_gb * 1e9
-    return EfficientScheme(model, layers, rho, budget)
+    return EfficientScheme(model, layers, rho, budget, fold_frozen=fold_frozen)
 
 
 class TVaccineTrainer(AdapterTrainer):
@@ -41,25 +59,46 @@ class TVaccineTrainer(AdapterTrainer):
 
     A step starts with the probe and the draw that fall on it. Everything that a resumed run needs to go on with the
     same probabilities, layers and rows is in `alignment_state.json` of each checkpoint. Each micro-batch is perturbed
-    on its own; the final gradients are averaged by supervised tokens, as the Trainer does.
+    on its own, with a perturbation of norm rho; the gradients of all micro-batches of a step are averaged by supervised
+    tokens. Under `torchrun` every rank works on micro-batches of its own, as if they were further ones of the same
+    step: each is perturbed by itself, all ranks draw the same layers, and gradients are averaged over all of them.
+
+    fold_frozen: see EfficientScheme. prefix_batches: of how many micro-batches the lowest layers, where nothing trains
+    and nothing is perturbed, are run in one forward; 1: each by itself.
     """
 
-    def __init__(self, *, config: TVaccineConfig, harmful: HarmfulBatches | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        config: TVaccineConfig,
+        harmful: HarmfulBatches | None,
+        fold_frozen: bool = False,
+        prefix_batches: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        device = kwargs["args"].device
+        super().__init__(**{**kwargs, "should_stop": agreed(kwargs.get("should_stop", never), device)})
         _keep_all_layers(self.model)
         layers = find_layers(self.model)
         self.config = config
         self.harmful = harmful
         self.adapters = find_adapters(self.model, layers)
         self.schedule = LayerSchedule(config, len(layers))
-        self.scheme = make_scheme(self.model, layers, config)
+        self.scheme = make_scheme(self.model, layers, config, fold_frozen=fold_frozen)
         self.window: Window | None = None
         self.history: dict[str, list[dict[str, Any]]] = {"probes": [], "draws": []}
+        self._coming = ComingBatches(prefix_batches)
+        self._foreseen = 0
         self._entered: int | None = None
         self._reports: list[StepReport] = []
 
     def run(self, resume_from: Path | None = None) -> None:
-        """See AdapterTrainer; leaves the model with its own forwards and every adapter trainable."""
+        """See AdapterTrainer; leaves the model with its own forwards and every adapter trainable.
+
+        With a memory budget the log tells beforehand what a step will need.
+        """
+        if self.config.memory_budget_gb is not None and self.config.scheme == "efficient":
+            _log_estimate(self.model, self.config)
         try:
             super().run(resume_from)
         finally:
@@ -69,14 +108,30 @@ class TVaccineTrainer(AdapterTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """One micro-batch: leaves the gradient of its perturbed loss in the trainable adapters."""
+        """One micro-batch: leaves the gradient of its perturbed loss in the trainable adapters.
+
+        After the last micro-batch of an optimizer step the gradients are those of all ranks together.
+        """
         model.train()
         prepared: dict[str, Tensor] = self._prepare_inputs(inputs)
         self._enter(self.state.global_step)
+        self._look_ahead(prepared)
         share = _share(prepared["labels"], num_items_in_batch)
-        report = self.scheme.step(prepared, lambda loss: self.accelerator.backward(loss * share))
+        trainable = () if self.window is None else self.window.trainable
+        part = part_of_sum(share, trainable)
+        report = self.scheme.step(prepared, lambda loss: self.accelerator.backward(loss * part))
         self._reports.append(report)
-        return report.loss_perturbed * share
+        if self.accelerator.sync_gradients:
+            sum_gradients(trainable)
+        return mean_over_ranks_becomes_sum(report.loss_perturbed * share)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The micro-batches of one optimizer step, and their supervised tokens on all ranks."""
+        batches, count = super().get_batch_samples(self._coming.through(epoch_iterator), num_batches, device)
+        self._coming.start_step(batches)
+        return batches, count
 
     def step_metrics(self) -> Mapping[str, Any]:
         """Loss before the perturbation and under it, N, ||eps||, the lowest drawn layer; p and draws when new."""
@@ -93,6 +148,8 @@ class TVaccineTrainer(AdapterTrainer):
         """What comes before the first micro-batch of an optimizer step."""
         if step == self._entered:
             return
+        if self._entered is None:  # preparing the model for several devices may have replaced its parameters
+            self.adapters = find_adapters(self.model, self.scheme.layers)
         self._entered = step
         self._reports.clear()
         if self.schedule.probe_due(step):
@@ -108,10 +165,25 @@ class TVaccineTrainer(AdapterTrainer):
         if self.harmful is None:
             raise ValueError("a probe is due, but the trainer was given no harmful rows")
         batch = self._prepare_inputs(self.harmful.next())
-        self.schedule.record_probe(self.scheme.probe(batch, self.config.batch_size))
+        norms = self.scheme.probe(batch, self.config.batch_size)
+        self.schedule.record_probe(from_first_rank(norms, self.args.device))
         self.history["probes"].append({"step": step, "p": self.schedule.p})
 
+    def _look_ahead(self, inputs: Mapping[str, Tensor]) -> None:
+        """Once for several micro-batches, show the scheme what comes before the next draw."""
+        if self._coming.depth == 1:
+            return
+        if self._foreseen == 0:
+            place = len(self._reports)
+            steps = self.config.draw_every - self.state.global_step % self.config.draw_every
+            left = steps * self.args.gradient_accumulation_steps - place - 1
+            upcoming = [inputs, *map(self._prepare_inputs, self._coming.after(place, left))]
+            self.scheme.look_ahead(upcoming)
+            self._foreseen = len(upcoming)
+        self._foreseen -= 1
+
     def _open_window(self) -> None:
+        self._foreseen = 0
         self.window = open_window(
             self.adapters,
             self.schedule.selected or (),
@@ -139,8 +211,18 @@ class TVaccineTrainer(AdapterTrainer):
             self.harmful.taken = state["harmful_taken"]
 
 
+def _log_estimate(model: nn.Module, config: TVaccineConfig) -> None:
+    try:
+        estimate = estimate_for(model, config)
+    except UnsupportedArchitecture as error:
+        _LOG.info("%s", error.message)
+        return
+    over = estimate.budget is not None and estimate.total > estimate.budget
+    _LOG.log(logging.WARNING if over else logging.INFO, "%s", estimate)
+
+
 def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> float:
-    """This micro-batch's part of the supervised tokens of the optimizer step."""
+    """This micro-batch's part of the supervised tokens of the optimizer step, those of all ranks together."""
     if num_items_in_batch is None:
         return 1.0
     return int((labels[:, 1:] != -100).sum()) / int(num_items_in_batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from tvaccine_core.data.templates import ensure_template
@@ -18,6 +19,7 @@ from tvaccine_core.models.digest import directory_digest
 from tvaccine_core.models.fetch import fetch
 from tvaccine_core.models.gguf import converted
 from tvaccine_core.models.layers import find_layers
+from tvaccine_core.models.quantization import check_quantization, four_bit_config
 from tvaccine_core.models.registry import REGISTRY
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -33,7 +35,8 @@ class Base:
     name: its public name, never a path: what a released adapter records. path_or_id: the directory loaded
     from.
     digest: "sha256:..." of the weights. model: in evaluation mode, all weights frozen. tokenizer: pads on the
-    right, has a pad token, an end token and a chat template.
+    right, has a pad token, an end token and a chat template. quantization: how the weights are kept; the digest is
+    that of the weights as published.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Base:
     digest: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,30 @@ class _Place:
     digest: str
 
 
-def load_base(name: str, *, dtype: str = "auto", device: str = "auto") -> Base:
+def load_base(name: str, *, dtype: str = "auto", device: str = "auto", quantization: str | None = None) -> Base:
     """Loads a base model and its tokenizer.
 
     name: a registry name (fetched first if need be), a model directory, a path to a .gguf file, or a hub id.
     dtype: "float32", "bfloat16", "float64" or "auto" (see `choose_dtype`). device: "cpu", "cuda", "auto".
-    Raises UnknownBase if there is no such model with safetensors weights, UnsupportedArchitecture if it has
-    no single attention module in each layer or no end token. Code that comes with a model is never run.
+    quantization: "4bit" keeps the layers' linear maps in 4 bits (CUDA only, needs bitsandbytes); for training.
+    Raises InvalidRequest for an unknown or impossible setting, UnknownBase if there is no such model with
+    safetensors weights, UnsupportedArchitecture if it has no single attention module in each layer or no end
+    token. Code that comes with a model is never run.
     """
     logging.disable_progress_bar()
-    place = _locate(name)
     where = choose_device(device)
+    numbers = choose_dtype(dtype, where)
+    check_quantization(quantization, where, numbers)
+    place = _locate(name)
     path = str(place.directory)
+    # A quantised model is made where it stays: it cannot be cast or moved like another.
+    kept: dict[str, Any] = {}
+    if quantization is not None:
+        kept = {"quantization_config": four_bit_config(numbers), "device_map": {"": where}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=choose_dtype(dtype, where), use_safetensors=True, trust_remote_code=False
+            path, dtype=numbers, use_safetensors=True, trust_remote_code=False, **kept
         )
     except MemoryError:
         raise
@@ -76,7 +88,24 @@ def load_base(name: str, *, dtype: str = "auto", device: str = "auto") -> Base:
         ) from error
     find_layers(model)
     _prepare(place.name, model, tokenizer)
-    return Base(place.name, path, place.digest, model.to(where).eval(), tokenizer)
+    placed = model if kept else model.to(where)
+    return Base(place.name, path, place.digest, placed.eval(), tokenizer, quantization)
+
+
+def base_config(name: str) -> Any:
+    """The configuration of a base, as transformers reads it; of a hub's model that one file is fetched and no weights.
+
+    Raises UnknownBase.
+    """
+    whole = name in REGISTRY or Path(name).expanduser().is_file()
+    path = str(_locate(name).directory) if whole else name
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UnknownBase(
+            f"There is no configuration of a base model {name!r} to read; use {', '.join(REGISTRY)}, a hub id "
+            "(owner/name), a model directory or a .gguf file."
+        ) from error
 
 
 def base_digest(name: str) -> str:
@@ -90,9 +119,11 @@ def base_digest(name: str) -> str:
 
 
 def choose_device(device: str) -> torch.device:
-    """ "auto" is the first GPU if there is one, else the CPU."""
+    """ "auto" is the first GPU if there is one, under `torchrun` this rank's, else the CPU."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        rank = os.environ.get("LOCAL_RANK")
+        own = "cuda" if rank is None else f"cuda:{int(rank)}"
+        return torch.device(own if torch.cuda.is_available() else "cpu")
     try:
         return torch.device(device)
     except RuntimeError as error:

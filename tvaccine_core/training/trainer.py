@@ -25,6 +25,7 @@ from tvaccine_core.models.adapters import train_only
 from tvaccine_core.training.checkpoints import is_complete, open_checkpoint, seal_checkpoint
 from tvaccine_core.training.loss import answer_loss
 from tvaccine_core.training.metrics import MetricsWriter
+from tvaccine_core.training.ranks import agreed, ranks
 from tvaccine_core.training.stop import Stopped, never
 
 
@@ -72,7 +73,7 @@ class AdapterTrainer(Trainer):
     ) -> None:
         self.adapter_name = adapter_name
         self.metrics = metrics
-        self._stop = StopCallback(should_stop)
+        self._stop = StopCallback(agreed(should_stop, args.device))
         super().__init__(model=model, args=args, callbacks=[*(callbacks or []), self._stop], **kwargs)
         self.remove_callback(PrinterCallback)
         # Losses are divided by the supervised tokens of the whole accumulated batch, counted by the Trainer.
@@ -90,7 +91,8 @@ class AdapterTrainer(Trainer):
                 f"The checkpoint {resume_from.name} was not saved to its end; resume from an earlier one.",
                 param="resume_from",
             )
-        self.metrics.restore_from(resume_from)
+        if self.is_world_process_zero():
+            self.metrics.restore_from(resume_from)
         train_only(self.model, self.adapter_name)
         if resume_from is None and self._stop.asked():
             raise Stopped(0, None)
@@ -109,9 +111,11 @@ class AdapterTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Mean loss over the supervised tokens of the accumulated batch."""
+        """Mean loss over the supervised tokens of the accumulated batch, those of all ranks together."""
         count = None if num_items_in_batch is None else int(num_items_in_batch)
-        return answer_loss(model, inputs, count=count)
+        loss = answer_loss(model, inputs, count=count)
+        # Gradients and logged losses are averaged over the ranks.
+        return loss if count is None else loss * ranks()
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: it walks over all parameters at every step."""
@@ -121,7 +125,8 @@ class AdapterTrainer(Trainer):
         """Writes one line of metrics.jsonl a step."""
         if "loss" not in logs:
             return
-        self.metrics.write(self.state.global_step, {**logs, **self.step_metrics()})
+        if self.is_world_process_zero():
+            self.metrics.write(self.state.global_step, {**logs, **self.step_metrics()})
         if not torch.isfinite(torch.tensor(logs["loss"])):
             raise InvalidRequest(
                 f"The training loss stopped being a number at step {self.state.global_step}; lower the learning rate.",
@@ -133,11 +138,17 @@ class AdapterTrainer(Trainer):
         return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        checkpoint = self._checkpoint_path()
-        open_checkpoint(checkpoint)
+        # Every rank adds its random state; the first one marks the checkpoint when all have.
+        checkpoint, first = self._checkpoint_path(), self.is_world_process_zero()
+        if first:
+            open_checkpoint(checkpoint)
+        self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
-        self.metrics.keep_in(checkpoint)
-        seal_checkpoint(checkpoint)
+        self.accelerator.wait_for_everyone()
+        if first:
+            self.metrics.keep_in(checkpoint)
+            seal_checkpoint(checkpoint)
+        self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         # Only the trained adapter; nothing pickled.

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.evaluation import generation
 from tvaccine_core.evaluation.generation import generate, prompt_ids, stop_ids
 from tvaccine_core.models.adapters import load_combined
 
@@ -111,3 +112,27 @@ def test_a_model_without_chat_template_is_refused(load_tiny: Callable[..., Any])
     base.tokenizer.chat_template = None
     with pytest.raises(InvalidRequest, match="chat template"):
         generate(base.model, base.tokenizer, ["Hi"], max_new_tokens=4)
+
+
+def test_long_prompts_make_smaller_batches(load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    base = load_tiny()
+    expected = generate(base.model, base.tokenizer, PROMPTS, max_new_tokens=4)
+    longest = max(len(prompt_ids(base.tokenizer, prompt)) for prompt in PROMPTS) + 4
+    monkeypatch.setattr(generation, "TOKENS", 2 * longest)
+    sizes: list[int] = []
+    answers = generate(
+        base.model, base.tokenizer, PROMPTS, max_new_tokens=4, on_batch=lambda done, _: sizes.append(done)
+    )
+    assert answers == expected
+    assert len(sizes) >= 2
+    assert sizes[-1] == len(PROMPTS)
+    monkeypatch.setattr(generation, "TOKENS", 1)
+    assert generate(base.model, base.tokenizer, PROMPTS, max_new_tokens=4) == expected
+
+
+def test_sampled_rows_do_not_depend_on_their_neighbours(load_tiny: Callable[..., Any]) -> None:
+    base = load_tiny()
+    seeds = [1, None, 2, 3, None]
+    together = generate(base.model, base.tokenizer, PROMPTS, max_new_tokens=12, seeds=seeds)
+    for prompt, seed, answer in zip(PROMPTS, seeds, together, strict=True):
+        assert generate(base.model, base.tokenizer, [prompt], max_new_tokens=12, seeds=[seed]) == [answer]

@@ -10,7 +10,7 @@ from tiny_models import FAMILIES, save_tiny_base, tiny_model, tiny_tokenizer
 
 from tvaccine_core.data.templates import PLAIN_TEMPLATE
 from tvaccine_core.errors import InvalidRequest, UnknownBase, UnsupportedArchitecture
-from tvaccine_core.models.base import base_digest, choose_device, choose_dtype, load_base
+from tvaccine_core.models.base import base_config, base_digest, choose_device, choose_dtype, load_base
 from tvaccine_core.models.digest import sha256_of
 from tvaccine_core.models.registry import EMBEDDED, REGISTRY, cache_dir
 
@@ -160,3 +160,22 @@ def test_the_embedded_base_answers_sensibly() -> None:
     asked = base.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = base.model.generate(**asked, max_new_tokens=12, do_sample=False)
     assert "Paris" in base.tokenizer.decode(answer[0, asked["input_ids"].shape[1] :])
+
+
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device("auto") == torch.device("cuda:3")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_configuration_is_read_without_weights(tiny_base: TinyBase, tmp_path: Path) -> None:
+    for source in tiny_base("qwen2").iterdir():
+        if source.suffix != ".safetensors":
+            (tmp_path / source.name).write_bytes(source.read_bytes())
+    config = base_config(str(tmp_path))
+    assert (config.model_type, config.num_hidden_layers) == ("qwen2", 3)
+    with pytest.raises(UnknownBase, match="configuration"):
+        base_config(str(tmp_path / "nothing"))
