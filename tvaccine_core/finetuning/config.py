@@ -37,7 +37,8 @@ _NUMBERS: dict[str, tuple[float, float]] = {
 class FineTuneConfig:
     """Settings of one fine-tuning run; every field is checked when it is made.
 
-    epochs: passes over the training rows, 1..50. max_steps: optimizer steps instead of passes, or None.
+    epochs: passes over the training rows, 1..50. max_steps: optimizer steps instead of passes, or None; steps on the
+        provider's rows (see `defences`) come on top.
     batch_size: rows of one forward pass, 1..256. gradient_accumulation_steps: forward passes of one optimizer
         step, 1..1024; all supervised tokens of a step count alike.
     learning_rate: peak, 1e-9..1. schedule: linear, cosine, constant or constant_with_warmup, down to 0 for
