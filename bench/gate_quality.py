@@ -162,8 +162,8 @@ class Study:
             return
         places: dict[str, Path | None] = {"vaccine_dir": None, "adapter_dir": None, **which}
         subject = load_subject(BASE, **places, dtype="auto", device="auto")
-        # Merged, an adapter costs nothing for each token.
-        model, tokenizer = subject.base.model.merge_and_unload(), subject.base.tokenizer
+        # Merged and in half the width: half the time, and no difference to a share of 530 answers.
+        model, tokenizer = subject.base.model.merge_and_unload().to(torch.bfloat16), subject.base.tokenizer
         items = read_task(self.out / f"{task}.jsonl")
         said = generate(model, tokenizer, [item.messages for item in items], max_new_tokens=8)
         correct = count_correct(said, items, frozenset(item.gold for item in items))

@@ -1,23 +1,32 @@
 """The run configurations that the operator's settings lead to, as the core's frozen dataclasses."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.settings import Settings
-from tvaccine_core.alignment.config import TVaccineConfig
+from tvaccine_core.alignment.methods import alignment_config, carried_over
+from tvaccine_core.alignment.settings import AlignmentSettings
+from tvaccine_core.certificate.config import CertificateConfig
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.config import ScoreConfig
 from tvaccine_core.finetuning.config import FineTuneConfig
+from tvaccine_core.finetuning.defences import Defence, defence_config
+from tvaccine_core.repair.config import RepairConfig
 
 
 def vaccine_config(
     settings: Settings, method: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> TVaccineConfig:
-    """How a vaccine is made: `overrides` win over the settings. Raises InvalidRequest naming the field."""
-    values = {"save_every": settings.save_every, **settings.vaccine, **(overrides or {})}
-    if method is not None:
-        values["method"] = method
-    return TVaccineConfig.from_dict(values)
+) -> AlignmentSettings:
+    """How a vaccine is made: `overrides` win over the settings, `method` over both.
+
+    Where another method is asked for than the settings are made for, only what all methods share is taken from them.
+    Raises InvalidRequest naming the field.
+    """
+    values = {"save_every": settings.save_every, **settings.vaccine}
+    asked = method if method is not None else (overrides or {}).get("method")
+    if asked is not None:
+        values = carried_over(values, asked)
+    return alignment_config({**values, **(overrides or {}), **({} if asked is None else {"method": asked})})
 
 
 def fine_tune_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> FineTuneConfig:
@@ -25,9 +34,42 @@ def fine_tune_config(settings: Settings, overrides: Mapping[str, Any] | None = N
     return FineTuneConfig.from_dict({"save_every": settings.save_every, **settings.fine_tune, **(overrides or {})})
 
 
+def fine_tune_defence(settings: Settings) -> Defence:
+    """What a fine-tuning does against harmful rows. Raises InvalidRequest naming the field."""
+    return defence_config(settings.defences)
+
+
+def repair_config(settings: Settings) -> RepairConfig:
+    """How a model that did not pass the gate is repaired. Raises InvalidRequest naming the field."""
+    return RepairConfig.from_dict({"save_every": settings.save_every, **settings.repair})
+
+
+def job_policy(settings: Settings) -> dict[str, Any]:
+    """What a job goes through: `defences`, a list of names with settings, and `repair`, None or the settings of one.
+
+    Raises InvalidRequest naming the field.
+    """
+    repair = (
+        None if settings.repairing == "off" else {"method": settings.repairing, **repair_config(settings).to_dict()}
+    )
+    return {"defences": fine_tune_defence(settings).to_list(), "repair": repair}
+
+
 def score_config(settings: Settings) -> ScoreConfig:
     """The rule of the gate, as it is set now. Raises InvalidRequest naming the field."""
     return ScoreConfig.from_dict(settings.gate)
+
+
+def certificate_config(settings: Settings) -> CertificateConfig:
+    """How a vaccine is attacked before it is used. Raises InvalidRequest naming the field.
+
+    An attacker trains as the server's users do, unless the rules say otherwise.
+    """
+    rules = dict(settings.certificate_rules)
+    own = rules.get("fine_tune", {})
+    if isinstance(own, Mapping):
+        rules["fine_tune"] = {"save_every": settings.save_every, **settings.fine_tune, **own}
+    return CertificateConfig.from_dict(rules)
 
 
 def check_configurations(settings: Settings) -> None:
@@ -35,7 +77,14 @@ def check_configurations(settings: Settings) -> None:
 
     Raises InvalidRequest (code ``invalid_settings``) that names the variable and the field.
     """
-    parts = (("VACCINE", vaccine_config), ("FINE_TUNE", fine_tune_config), ("GATE", score_config))
+    parts: tuple[tuple[str, Callable[[Settings], object]], ...] = (
+        ("VACCINE", vaccine_config),
+        ("FINE_TUNE", fine_tune_config),
+        ("DEFENCES", fine_tune_defence),
+        ("REPAIR", repair_config),
+        ("GATE", score_config),
+        ("CERTIFICATE_RULES", certificate_config),
+    )
     for name, build in parts:
         try:
             build(settings)

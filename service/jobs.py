@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service import ids
-from service.configurations import fine_tune_config
+from service.configurations import fine_tune_config, job_policy
 from service.db.models import FINE_TUNING, Job
 from service.db.repositories.files import FileRepository
 from service.db.repositories.jobs import JobRepository
@@ -18,6 +18,9 @@ from service.domain.job_request import JobRequest as JobRequest
 from service.files import FINE_TUNE
 from service.settings import Settings
 from tvaccine_core.errors import Conflict, InvalidRequest, NotFound, UnknownBase
+
+POLICY = "policy"
+"""Key of a job's config: the operator's policy as it was when the job was created (`configurations.job_policy`)."""
 
 
 def create_job(session: Session, settings: Settings, project_id: str, request: JobRequest) -> Job:
@@ -101,7 +104,7 @@ def _new_job(settings: Settings, project_id: str, request: JobRequest, asked: Hy
 
 
 def _resolve(settings: Settings, asked: Hyperparameters, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The trainer's configuration, and the hyperparameters with every ``auto`` made a number."""
+    """The trainer's configuration with the policy, and the hyperparameters with every ``auto`` made a number."""
     default = fine_tune_config(settings)
     multiplier = asked.learning_rate_multiplier or 1.0
     config = replace(
@@ -116,4 +119,4 @@ def _resolve(settings: Settings, asked: Hyperparameters, seed: int) -> tuple[dic
         "batch_size": config.batch_size,
         "learning_rate_multiplier": multiplier,
     }
-    return config.to_dict(), resolved
+    return {**config.to_dict(), POLICY: job_policy(settings)}, resolved

@@ -59,7 +59,20 @@ class Settings(BaseSettings):
     screening: Literal["report", "drop", "block"] = "report"
     screening_rules: dict[str, Any] = Field(default_factory=dict)
     """Thresholds of the screening: the fields of `tvaccine_core.evaluation.screening_config.ScreenConfig`."""
-    repairing: Literal["off", "on"] = "off"
+    defences: list[Any] = Field(default_factory=list)
+    """What every fine-tuning does against harmful rows: names, or objects with a name and settings.
+
+    See `tvaccine_core.finetuning.defences`."""
+    repairing: Literal["off", "panacea"] = "off"
+    """What is tried, once, with a model that did not pass the gate."""
+    repair: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the repair: the fields of `tvaccine_core.repair.config.RepairConfig`."""
+    certificate: Literal["off", "made", "required"] = "off"
+    """Whether making a vaccine ends with an attack on itself; "required": no job uses one that did not pass."""
+    certificate_rules: dict[str, Any] = Field(default_factory=dict)
+    """Attacks and limits: the fields of `tvaccine_core.certificate.config.CertificateConfig`."""
+    certificate_files: dict[Literal["harmful", "task", "heldout", "chat"], Path] = Field(default_factory=dict)
+    """Rows of the attacks instead of the shipped ones, by role; see `tvaccine_core.certificate.rows`."""
     alignment_file: Path | None = None
     harmful_file: Path | None = None
     gate_prompts_file: Path | None = None
@@ -88,6 +101,12 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         """Paths are made absolute once, so that a process may change its working directory."""
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("certificate_files")
+    @classmethod
+    def _absolute_files(cls, value: dict[str, Path]) -> dict[str, Path]:
+        """The same for paths by role."""
+        return {role: path.expanduser().absolute() for role, path in value.items()}
 
     @field_validator("judge")
     @classmethod

@@ -29,11 +29,17 @@ class Source:
 
 
 def find_sources(
-    session: Session, settings: Settings, project_id: str | None, files: Mapping[str, str | None] | None
+    session: Session,
+    settings: Settings,
+    project_id: str | None,
+    files: Mapping[str, str | None] | None,
+    *,
+    shared: bool = False,
 ) -> dict[str, Source]:
     """The checked data sets by role.
 
     files: role -> an id of a file of the project, or ``demo``; what is left out comes from the settings.
+    shared: let alignment and harmful rows ask the same; what the gate asks is in neither.
     Raises InvalidRequest and InvalidTrainingFile whose `param` is the request's field, and DatasetOverlap when two of
     the sets share a prompt.
     """
@@ -42,7 +48,9 @@ def find_sources(
         if role not in ROLES:
             raise InvalidRequest(f"There is no file {role!r}. There are: {', '.join(ROLES)}.", param=f"{role}_file")
     paths = {role: _path(session, settings, project_id, role, asked.get(role)) for role in ROLES}
-    require_disjoint({role: _prompts(role, path) for role, path in paths.items()})
+    prompts = {role: _prompts(role, path) for role, path in paths.items()}
+    for apart in ((ALIGNMENT, GATE_PROMPTS), (HARMFUL, GATE_PROMPTS)) if shared else (ROLES,):
+        require_disjoint({role: prompts[role] for role in apart})
     return {role: Source(path, file_digest(path)) for role, path in paths.items()}
 
 

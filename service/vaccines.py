@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service import ids, vaccine_data
+from service import certificates, ids, vaccine_data
 from service.configurations import score_config, vaccine_config
 from service.db.models import FAILED, READY, VACCINATION, Job, Vaccine
 from service.db.repositories.audit import AdminAuditRepository
@@ -19,12 +19,14 @@ from service.domain import job_state
 from service.domain.job_state import Claim
 from service.jobs import require_base
 from service.settings import Settings
-from service.vaccine_data import GATE_PROMPTS, Source
+from service.vaccine_data import ALIGNMENT, GATE_PROMPTS, HARMFUL, Source
+from tvaccine_core.alignment.methods import read_alignment_rows
 from tvaccine_core.data.datasets import read_prompts
 from tvaccine_core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 
 SERVICE = "service"
 _TRIES = 3
+_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,19 @@ def plan_vaccination(
 ) -> Plan:
     """Check a request; reads the data, so call it in a read transaction where the data may be large.
 
-    config: fields of TVaccineConfig that override the settings. files: see `vaccine_data.find_sources`.
+    config: fields of the method's settings that override the server's. files: see `vaccine_data.find_sources`.
     Raises UnknownBase, InvalidRequest, InvalidTrainingFile, DatasetOverlap.
     """
     require_base(settings, base)
-    merged = vaccine_config(settings, method, config).to_dict()
-    sources = vaccine_data.find_sources(session, settings, project_id, files)
+    merged = vaccine_config(settings, method, config)
+    sources = vaccine_data.find_sources(session, settings, project_id, files, shared=merged.may_share_prompts)
+    read_alignment_rows(merged, sources[ALIGNMENT].path, sources[HARMFUL].path)
     prompts, needed = len(read_prompts(sources[GATE_PROMPTS].path)), score_config(settings).batch_prompts
     if prompts < needed:
         message = f"{GATE_PROMPTS} holds {prompts} prompts and one round of the gate needs {needed}. Add some."
         raise InvalidRequest(message, param=f"{GATE_PROMPTS}_file")
-    return Plan(base, merged, sources)
+    certificates.require_usable_data(settings, {role: source.path for role, source in sources.items()})
+    return Plan(base, merged.to_dict(), sources)
 
 
 def open_vaccination(
@@ -121,21 +125,23 @@ def ensure_vaccine(session: Session, settings: Settings, base: str) -> Vaccine:
     """The active vaccine of `base`, else the one being made that will become it, asked for if there is none.
 
     In a transaction that parks a job next, the vaccine returned cannot become ready unseen: its row is
-    locked.
+    locked. Raises Unavailable when the same vaccine has already failed the certificate that is required.
     """
     vaccines = AdminVaccineRepository(session)
     vaccine = vaccines.active(base) or vaccines.open_for(base, lock=True) or vaccines.active(base)
     if vaccine is not None:
         return vaccine
-    vaccine, _ = request_vaccination(session, settings, base, activate=True)
-    return vaccine
+    plan = plan_vaccination(session, settings, base)
+    _require_hope(session, settings, plan)
+    return open_vaccination(session, settings, plan, activate=True)[0]
 
 
 def take_vaccine(session: Session, settings: Settings, claim: Claim) -> Vaccine | None:
     """The ready vaccine that the claimed job works with, pinned to it from now on.
 
     None: there is none yet and the job was parked until it is made, or the claim is lost, or the job is to
-    be cancelled. Raises Unavailable when the job's own vaccine failed.
+    be cancelled. Raises Unavailable when the job's own vaccine failed, or lacks the certificate that is required,
+    however it came to be the job's.
     """
     job = JobQueueRepository(session).get(claim.job_id)
     if job is None:
@@ -144,6 +150,10 @@ def take_vaccine(session: Session, settings: Settings, claim: Claim) -> Vaccine 
     if vaccine is None:
         vaccine = ensure_vaccine(session, settings, job.base)
     if vaccine.state == READY:
+        refused = certificates.refusal(settings, vaccine)
+        if refused is not None:
+            message = f"{refused} Create the job again when a certified vaccine is active."
+            raise Unavailable(message, code=job_state.VACCINATION_FAILED)
         return vaccine if job_state.pin(session, claim, vaccine.id) else None
     if vaccine.state == FAILED:
         raise Unavailable(f"Vaccine {vaccine.id} could not be made.", code=job_state.VACCINATION_FAILED)
@@ -153,15 +163,19 @@ def take_vaccine(session: Session, settings: Settings, claim: Claim) -> Vaccine 
 
 def complete_vaccination(
     session: Session,
+    settings: Settings,
     claim: Claim,
     *,
     storage_key: str,
     sha256: str,
     base_digest: str,
     report: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None = None,
 ) -> bool:
     """End a vaccination job well: its vaccine is ready, active if that was asked for, and no job waits.
 
+    certificate: the summary of what the vaccine withstood. Where a certificate is required and this one was not passed,
+    the vaccine is ready but stays inactive, and the jobs that wait for it fail.
     False, and nothing is written, when the claim is lost or the job is to be cancelled.
     """
     if not job_state.succeed(session, claim, base_digest=base_digest):
@@ -171,14 +185,24 @@ def complete_vaccination(
     if vaccine is None:
         raise NotFound(f"Job {claim.job_id} makes no vaccine.")
     # First this row, then the waiting jobs: a job that parks at the same time holds its lock.
-    vaccines.mark_ready(
-        vaccine.id, storage_key=storage_key, sha256=sha256, base_digest=base_digest, report=dict(report)
-    )
-    vaccine = vaccines.get(vaccine.id) or vaccine
-    if vaccine.activate_when_ready:
-        activate(session, vaccine.id, SERVICE)
-    job_state.unpark(session, vaccine.id)
+    told = dict(report) if certificate is None else {**report, certificates.REPORTED: dict(certificate)}
+    vaccines.mark_ready(vaccine.id, storage_key=storage_key, sha256=sha256, base_digest=base_digest, report=told)
+    _put_to_use(session, settings, vaccines.get(vaccine.id) or vaccine)
     return True
+
+
+def _put_to_use(session: Session, settings: Settings, vaccine: Vaccine) -> None:
+    """Activate a vaccine that has just become ready, if that was asked for, and let go of the jobs that wait for it."""
+    refused = certificates.refusal(settings, vaccine)
+    if refused is None:
+        if vaccine.activate_when_ready:
+            activate(session, settings, vaccine.id, SERVICE)
+        job_state.unpark(session, vaccine.id)
+        return
+    if vaccine.activate_when_ready:
+        data = {"base": vaccine.base, "reason": refused}
+        AdminAuditRepository(session).append(SERVICE, "vaccine.activate_refused", vaccine.id, data)
+    job_state.fail_waiting(session, vaccine.id, refused)
 
 
 def settle_waiting(session: Session) -> int:
@@ -196,13 +220,17 @@ def settle_waiting(session: Session) -> int:
     return moved
 
 
-def activate(session: Session, vaccine_id: str, actor: str) -> Vaccine:
+def activate(session: Session, settings: Settings, vaccine_id: str, actor: str) -> Vaccine:
     """Give this vaccine to the jobs of its base that start from now on; others keep theirs.
 
-    Raises NotFound, and Conflict when it is not ready.
+    With an earlier version this is the way back. Raises NotFound, and Conflict when it is not ready or (code
+    ``vaccine_not_certified``) lacks the certificate that is required.
     """
     vaccines = AdminVaccineRepository(session)
     vaccine = _existing(session, vaccine_id)
+    refused = certificates.refusal(settings, vaccine)
+    if refused is not None:
+        raise Conflict(refused, code=certificates.NOT_CERTIFIED)
     if not vaccines.activate(vaccine_id):
         raise Conflict(f"Vaccine {vaccine_id} is {vaccine.state}; only a ready one can be activated.")
     AdminAuditRepository(session).append(actor, "vaccine.activate", vaccine_id, {"base": vaccine.base})
@@ -227,6 +255,23 @@ def _existing(session: Session, vaccine_id: str) -> Vaccine:
     if vaccine is None:
         raise NotFound(f"No vaccine {vaccine_id[:100]!r}.")
     return vaccine
+
+
+def _require_hope(session: Session, settings: Settings, plan: Plan) -> None:
+    """Raise Unavailable when a vaccine from the same plan failed the required certificate under the same rules.
+
+    To make it again would take as long and end alike: every waiting job would start it anew.
+    """
+    if settings.certificate != certificates.REQUIRED:
+        return
+    rules = certificates.current_rules(settings, {role: source.path for role, source in plan.sources.items()})
+    for vaccine in AdminVaccineRepository(session).list(plan.base, limit=_LOOKED_AT):
+        alike = (vaccine.state, vaccine.config, vaccine.digests) == (READY, plan.config, plan.digests)
+        summary = certificates.summary_of(vaccine) or {}
+        refused = certificates.refusal(settings, vaccine)
+        if alike and refused is not None and summary.get("rules_sha256") == rules:
+            message = f"{refused} Change the vaccine's settings or data, or activate another one."
+            raise Unavailable(message, code=job_state.VACCINATION_FAILED)
 
 
 def _open_as_planned(session: Session, plan: Plan, activate: bool) -> tuple[Vaccine, Job] | None:

@@ -125,6 +125,7 @@ REPORT: dict[str, Any] = {
     "adapter_sha256": "sha256:cc",
     "base_digest": "sha256:dd",
     "base_name": "smollm2-135m-instruct",
+    "defences": ["t_vaccine", "lisa"],
     "training": {
         "loss": [[step, round(2.4 / (1 + step / 25) + 0.25 * ((step * 37) % 11) / 11, 4)] for step in range(1, 121)]
     },

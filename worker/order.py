@@ -9,18 +9,23 @@ from sqlalchemy.orm import Session
 
 from service.db.repositories.files import AdminFileRepository
 from service.db.repositories.jobs import JobQueueRepository
+from service.jobs import POLICY
 from tvaccine_core.errors import NotFound
 
 
 @dataclass(frozen=True)
 class JobOrder:
-    """The parts of a job that the stages read; files by their key in the artefact store."""
+    """The parts of a job that the stages read; files by their key in the artefact store.
+
+    policy: see `service.configurations.job_policy`; empty for a vaccination.
+    """
 
     id: str
     kind: str
     base: str
     seed: int
     config: dict[str, Any]
+    policy: dict[str, Any]
     vaccine_id: str | None
     training_key: str | None
     validation_key: str | None
@@ -31,12 +36,14 @@ def read_order(session: Session, job_id: str) -> JobOrder:
     job = JobQueueRepository(session).get(job_id)
     if job is None:
         raise NotFound(f"No job {job_id!r}.")
+    config = dict(job.config)
     return JobOrder(
         id=job.id,
         kind=job.kind,
         base=job.base,
         seed=job.seed,
-        config=dict(job.config),
+        policy=config.pop(POLICY, {}),
+        config=config,
         vaccine_id=job.vaccine_id,
         training_key=_storage_key(session, job.training_file, "training_file"),
         validation_key=_storage_key(session, job.validation_file, "validation_file"),

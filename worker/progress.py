@@ -24,6 +24,8 @@ from worker.supervisor import Order
 logger = logging.getLogger(__name__)
 
 WRITE_EVERY_SECONDS = 1.0
+REPAIRING = "repairing"
+"""Its steps count from 1 again; the checkpoints that a user sees are those of the fine-tuning."""
 EVENTS_A_STAGE = 100
 """About so many metrics events a stage writes at most, however many steps it has."""
 
@@ -102,7 +104,7 @@ class ProgressRecorder:
             row = self._steps[step]
             data = {"stage": self._stage, **row}
             events.append(job_id, "info", f"Step {step}/{row.get('total', '?')}", type="metrics", data=data)
-        for path in checkpoints:
+        for path in checkpoints if self._stage != REPAIRING else ():
             step = checkpoint_step(path)
             metrics = {name: value for name, value in self._steps[step].items() if name not in ("t", "total")}
             CheckpointRepository(session).add(job_id, step, metrics)

@@ -9,14 +9,12 @@ from service.configurations import check_configurations
 from service.settings import Settings
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.judge.names import require_gate_name
-from worker.stages.repairing import require_off
 
 
 def check_settings(settings: Settings) -> None:
     """Raise InvalidRequest (code ``invalid_settings``) naming the variable that cannot be used."""
     check_configurations(settings)
     require_judge(settings)
-    require_off(settings)
 
 
 def require_judge(settings: Settings) -> None:

@@ -30,19 +30,37 @@ Run = Callable[[Arguments, Callable[[], bool]], None]
 
 
 def _align(arguments: Arguments, should_stop: Callable[[], bool]) -> None:
-    from tvaccine_core.alignment.config import TVaccineConfig
+    from tvaccine_core.alignment.methods import alignment_config
     from tvaccine_core.alignment.run import align
 
-    config = TVaccineConfig.from_dict(arguments.pop("config"))
+    config = alignment_config(arguments.pop("config"))
     align(config=config, should_stop=should_stop, **arguments)
 
 
 def _fine_tune(arguments: Arguments, should_stop: Callable[[], bool]) -> None:
     from tvaccine_core.finetuning.config import FineTuneConfig
+    from tvaccine_core.finetuning.defences import defence_config
     from tvaccine_core.finetuning.run import fine_tune
 
     config = FineTuneConfig.from_dict(arguments.pop("config"))
-    fine_tune(config=config, should_stop=should_stop, **arguments)
+    defence = defence_config(arguments.pop("defences", []))
+    fine_tune(config=config, defence=defence, should_stop=should_stop, **arguments)
+
+
+def _repair(arguments: Arguments, should_stop: Callable[[], bool]) -> None:
+    from tvaccine_core.repair.config import RepairConfig
+    from tvaccine_core.repair.panacea import repair
+
+    config = RepairConfig.from_dict(arguments.pop("config"))
+    repair(config=config, should_stop=should_stop, **arguments)
+
+
+def _certify(arguments: Arguments, should_stop: Callable[[], bool]) -> None:
+    from tvaccine_core.certificate.config import CertificateConfig
+    from tvaccine_core.certificate.run import certify
+
+    config = CertificateConfig.from_dict(arguments.pop("config"))
+    certify(config=config, should_stop=should_stop, **arguments)
 
 
 def _score(arguments: Arguments, should_stop: Callable[[], bool]) -> None:
@@ -61,7 +79,14 @@ def _screen(arguments: Arguments, should_stop: Callable[[], bool]) -> None:
     screen(config=config, should_stop=should_stop, **arguments)
 
 
-RUNS: dict[str, Run] = {"align": _align, "fine_tune": _fine_tune, "score": _score, "screen": _screen}
+RUNS: dict[str, Run] = {
+    "align": _align,
+    "certify": _certify,
+    "fine_tune": _fine_tune,
+    "repair": _repair,
+    "score": _score,
+    "screen": _screen,
+}
 
 
 def as_paths(arguments: Arguments) -> Arguments:

@@ -16,7 +16,7 @@ from worker.supervisor import BAD_DATA, STOPPED, Ending, supervise, trainer_comm
 
 
 def run_trainer(desk: Desk, stage: str, run: str, arguments: Mapping[str, Any]) -> Path:
-    """Have the trainer do `run` (``align``, ``fine_tune``, ``score``, ``screen``) for `stage`; its directory.
+    """Have the trainer do `run` (a name of `worker.trainer.RUNS`) for `stage`; its directory.
 
     A stage that an earlier attempt finished is taken over; one that it began is resumed from its last
     checkpoint.

@@ -3,15 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from api.auth import AdminDep, administrator
 from api.context import ContextDep
-from api.openapi import errors
+from api.openapi import binary, errors
 from api.pagination import After, Limit, page
+from api.report_views import PRIVATE
 from api.schemas.job_history import JobEvent
 from api.schemas.lists import Page
 from api.schemas.vaccinations import Vaccination, VaccinationCreate
+from service.certificates import read_certificate, read_picture
 from service.db.models import Vaccine
 from service.db.repositories.audit import AdminAuditRepository
 from service.db.repositories.events import EventRepository
@@ -19,6 +22,7 @@ from service.db.repositories.jobs import JobQueueRepository
 from service.db.repositories.vaccines import AdminVaccineRepository
 from service.domain.job_state import request_cancel
 from service.vaccines import activate, open_vaccination, plan_vaccination
+from tvaccine_core.certificate.document import Certificate
 from tvaccine_core.errors import Conflict, NotFound
 
 router = APIRouter(prefix="/v1/admin/vaccinations", tags=["admin"], dependencies=[Depends(administrator)])
@@ -46,7 +50,7 @@ def create(context: ContextDep, admin: AdminDep, body: VaccinationCreate) -> Vac
         )
     with context.write() as session:
         vaccine, job = open_vaccination(
-            session, settings, plan, project_id=admin.project_id, actor=admin.key_id, activate=body.activate
+            session, settings, plan, project_id=admin.project_id, actor=admin.key_id, activate=body.when_ready
         )
         return Vaccination.of(vaccine, job)
 
@@ -81,9 +85,35 @@ def list_events(context: ContextDep, vaccine_id: str, after: After = None, limit
 
 @router.post("/{vaccine_id}/activate", summary="Activate a vaccine", responses=errors(401, 403, 404, 409, 503))
 def make_active(context: ContextDep, admin: AdminDep, vaccine_id: str) -> Vaccination:
-    """Give this vaccine to the jobs of its base that start from now on; jobs that have one keep it."""
+    """Give this vaccine to the jobs of its base that start from now on; jobs that have one keep it.
+
+    Any version that is ready can be activated, also an earlier one. Where the server requires a certificate, a vaccine
+    that has not passed one is `409 vaccine_not_certified`.
+    """
     with context.write() as session:
-        return show(session, activate(session, vaccine_id, admin.key_id))
+        return show(session, activate(session, context.settings, vaccine_id, admin.key_id))
+
+
+@router.get(
+    "/{vaccine_id}/certificate", summary="Retrieve a vaccine's certificate", responses=errors(401, 403, 404, 503)
+)
+def certificate(context: ContextDep, vaccine_id: str) -> Certificate:
+    """What the vaccine withstood when it was attacked. 404 where no certificate was made."""
+    with context.read() as session:
+        return read_certificate(context.store, require_vaccine(session, vaccine_id))
+
+
+@router.get(
+    "/{vaccine_id}/certificate.png",
+    summary="A vaccine's certificate as a picture",
+    response_class=Response,
+    responses={**errors(401, 403, 404, 503), 200: binary("image/png", "Scores and layers, 1200 pixels wide.")},
+)
+def certificate_picture(context: ContextDep, vaccine_id: str) -> Response:
+    """Harmful scores before and after each attack, and the alignment's layers. 404 where there is none."""
+    with context.read() as session:
+        picture = read_picture(context.store, require_vaccine(session, vaccine_id))
+    return Response(picture, media_type="image/png", headers=PRIVATE)
 
 
 @router.post("/{vaccine_id}/cancel", summary="Cancel a vaccination", responses=errors(401, 403, 404, 409, 503))

@@ -52,8 +52,14 @@ class Safety(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    stage: str | None = Field(description="screening, vaccinating, fine_tuning, scoring, repairing, releasing.")
+    stage: str | None = Field(
+        description="screening, vaccinating, fine_tuning, scoring, repairing, rescoring, releasing."
+    )
     verdict: str | None = Field(default=None, description="`pass`, `fail` or null while not scored.")
+    defences: list[str] | None = Field(
+        default=None, description="What the scored model went through: the vaccine's method, then e.g. lisa, panacea."
+    )
+    repaired: bool | None = Field(default=None, description="Whether the verdict is that of a repaired model.")
     harmful_score: JsonValue = Field(default=None, description="Percentages; lower is better.")
     report_url: str | None = Field(
         default=None, description="The safety report, relative to the server; null while not scored. Add .html or .png."

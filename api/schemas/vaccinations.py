@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from api.schemas.jobs import JobError, Progress
+from service.certificates import REPORTED, summary_of
 from service.db.models import Job, Vaccine
 from service.domain.job_state import public_status
+from tvaccine_core.alignment.methods import Method
+from tvaccine_core.certificate.document import CertificateSummary
 
 FileReference = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -19,20 +22,32 @@ class VaccinationCreate(BaseModel):
     base: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
         default=None, description="A base model that `GET /v1/models` lists."
     )
-    method: Literal["t_vaccine", "vaccine", "sft"] | None = None
+    method: Method | None = Field(
+        default=None, description="How the base is aligned; see `docs/alignment-methods.md`. Default: `t_vaccine`."
+    )
     config: dict[str, JsonValue] | None = Field(
-        default=None, description="Overrides of the alignment, such as `steps`, `rho` or `seed`."
+        default=None,
+        description="Settings of the method, such as `steps` or `seed`; which there are depends on the method.",
     )
     alignment_file: FileReference | None = Field(
         default=None, description="Harmful requests with refusals: the id of an uploaded file, or `demo`."
     )
     harmful_file: FileReference | None = Field(
-        default=None, description="Harmful requests with answers, to probe with: likewise."
+        default=None, description="Harmful requests with answers, to probe with or to work against: likewise."
     )
     gate_prompts_file: FileReference | None = Field(
         default=None, description="The prompts that the gate scores with: likewise."
     )
-    activate: bool = Field(default=False, description="Make it the base's active vaccine once it is ready.")
+    activate: bool | Literal["auto", "manual"] = Field(
+        default=False,
+        description="`auto` or true: make it the base's active vaccine once it is ready and, where the server requires "
+        "that, has passed its certificate. `manual` or false: leave that to `POST .../activate`.",
+    )
+
+    @property
+    def when_ready(self) -> bool:
+        """Whether the vaccine is to become active without being asked again."""
+        return self.activate in (True, "auto")
 
 
 class Vaccination(BaseModel):
@@ -58,6 +73,10 @@ class Vaccination(BaseModel):
     progress: Progress | None
     error: JobError | None
     report: dict[str, Any] | None
+    certificate: CertificateSummary | None = Field(
+        description="What the vaccine withstood when it was attacked; null: none was made. `GET .../certificate` has "
+        "all of it."
+    )
 
     @classmethod
     def of(cls, vaccine: Vaccine, job: Job | None) -> "Vaccination":
@@ -82,6 +101,7 @@ class Vaccination(BaseModel):
                 "stage": None if job is None else job.stage,
                 "progress": None if job is None else Progress.of(job),
                 "error": None if job is None else job.error,
-                "report": vaccine.report,
+                "report": vaccine.report and {k: v for k, v in vaccine.report.items() if k != REPORTED},
+                "certificate": summary_of(vaccine),
             }
         )

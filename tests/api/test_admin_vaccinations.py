@@ -5,10 +5,12 @@ from typing import Any
 
 import openai
 import pytest
+from fastapi import FastAPI
 
 from api.context import Context
 from service.domain import job_state
 from service.vaccines import complete_vaccination
+from tvaccine_core.alignment.methods import METHODS, alignment_config
 from tvaccine_core.data.datasets import demo_file
 
 BASE = "smollm2-135m-instruct"
@@ -50,6 +52,7 @@ def finish(context: Context, worker: Any) -> Callable[[dict[str, Any]], None]:
         with context.write() as session:
             assert complete_vaccination(
                 session,
+                context.settings,
                 claim,
                 storage_key="vaccines/01k9zzzzzzzzzzzzzzzzzzzzzz",
                 sha256="0" * 64,
@@ -151,6 +154,10 @@ def test_a_vaccination_can_be_cancelled(
     ("change", "param"),
     [
         ({"method": "magic"}, "method"),
+        ({"config": {"method": "magic"}}, "method"),
+        ({"method": "repnoise", "config": {"rho": 0.3}}, "rho"),
+        ({"method": "repnoise", "config": {"batch_size": 1}}, "batch_size"),
+        ({"method": "repnoise", "config": {"unpaired": "drop"}}, "harmful_file"),
         ({"config": {"stepz": 5}}, "stepz"),
         ({"config": {"steps": -1}}, "steps"),
         ({"alignment_file": "file-unknown"}, "alignment_file"),
@@ -168,6 +175,30 @@ def test_overlapping_data_is_refused(admin: openai.OpenAI, data: dict[str, str])
     with pytest.raises(openai.BadRequestError) as refused:
         request(admin, {**data, "harmful_file": data["alignment_file"]})
     assert refused.value.code == "dataset_overlap"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_be_asked_for(admin: openai.OpenAI, data: dict[str, str], method: str) -> None:
+    made = request(admin, {**data, "method": method, "config": {"steps": 7}})
+    assert (made["method"], made["config"]["method"], made["config"]["steps"]) == (method, method, 7)
+    assert alignment_config(made["config"]).to_dict() == made["config"]
+
+
+def test_methods_that_train_on_harmful_rows_may_have_their_prompts_refused_as_well(
+    admin: openai.OpenAI, data: dict[str, str]
+) -> None:
+    paired = {**data, "harmful_file": data["alignment_file"]}
+    made = request(admin, {**paired, "method": "repnoise", "config": {"unpaired": "drop"}})
+    assert made["config"]["unpaired"] == "drop"
+    with pytest.raises(openai.BadRequestError) as refused:
+        request(admin, {**paired, "method": "repnoise", "gate_prompts_file": data["alignment_file"]})
+    assert refused.value.code == "dataset_overlap"
+
+
+def test_the_document_names_the_methods(app: FastAPI) -> None:
+    schema = app.openapi()["components"]["schemas"]["VaccinationCreate"]["properties"]["method"]
+    named = [option["enum"] for option in schema["anyOf"] if "enum" in option]
+    assert named == [list(METHODS)]
 
 
 def test_an_unknown_base_or_vaccine_is_404(admin: openai.OpenAI, data: dict[str, str]) -> None:

@@ -46,17 +46,19 @@ def claim(factory: Factory, job_id: str) -> Claim:
     return taken
 
 
-def complete(factory: Factory, job_id: str) -> None:
+def complete(factory: Factory, settings: Settings, job_id: str, **values: Any) -> None:
     with transaction(factory) as session:
         taken = job_state.claim(session, job_id, "worker", 30.0)
         assert taken is not None
         assert vaccines.complete_vaccination(
             session,
+            settings,
             taken,
             storage_key="vaccines/" + "0" * 26,
             sha256="ab",
             base_digest="sha256:cd",
             report={"steps": 1},
+            **values,
         )
 
 
@@ -93,7 +95,7 @@ def test_a_vaccination_from_its_request_to_its_use(
     assert store.read(vaccine.files["gate_prompts"]) == demo_file("gate_prompts").read_bytes()
     assert set(vaccine.digests) == {"alignment", "harmful", "gate_prompts"}
     assert all(digest.startswith("sha256:") for digest in vaccine.digests.values())
-    complete(factory, made_by.id)
+    complete(factory, settings, made_by.id)
     ready = read(factory, vaccine.id)
     assert (ready.state, ready.active, ready.open_key, ready.sha256) == ("ready", True, None, "ab")
     assert (ready.base_digest, ready.report) == ("sha256:cd", {"steps": 1})
@@ -107,7 +109,7 @@ def test_a_vaccination_from_its_request_to_its_use(
 
 def test_a_vaccine_is_only_activated_when_somebody_wants_it(factory: Factory, settings: Settings) -> None:
     first, first_job = request(factory, settings)
-    complete(factory, first_job.id)
+    complete(factory, settings, first_job.id)
     assert not read(factory, first.id).active
     second, _ = request(factory, settings)
     assert (second.version, second.id != first.id) == (2, True)
@@ -152,9 +154,9 @@ def test_jobs_wait_for_one_vaccine_and_keep_it(factory: Factory, settings: Setti
     assert [job(factory, taken.job_id).state for taken in claims] == ["waiting", "waiting"]
     assert job(factory, claims[1].job_id).vaccine_id == vaccine_id
     assert vaccine_id is not None
-    complete(factory, str(read(factory, vaccine_id).job_id))
+    complete(factory, settings, str(read(factory, vaccine_id).job_id))
     newer, newer_job = request(factory, settings, config={"steps": 2}, activate=True)
-    complete(factory, newer_job.id)
+    complete(factory, settings, newer_job.id)
     assert read(factory, newer.id).active
     assert not read(factory, vaccine_id).active
     again = claim(factory, claims[0].job_id)
@@ -169,7 +171,7 @@ def test_a_vaccine_that_became_active_after_the_claim_is_pinned(
 ) -> None:
     taken = claim(factory, queue_job())
     vaccine, made_by = request(factory, settings, activate=True)
-    complete(factory, made_by.id)
+    complete(factory, settings, made_by.id)
     with transaction(factory) as session:
         assert vaccines.take_vaccine(session, settings, taken) is not None
     assert job(factory, taken.job_id).vaccine_id == vaccine.id
@@ -177,7 +179,7 @@ def test_a_vaccine_that_became_active_after_the_claim_is_pinned(
 
 def test_a_lost_or_cancelled_job_gets_no_vaccine(factory: Factory, settings: Settings, queue_job: QueueJob) -> None:
     vaccine, made_by = request(factory, settings, activate=True)
-    complete(factory, made_by.id)
+    complete(factory, settings, made_by.id)
     taken = claim(factory, queue_job())
     with transaction(factory) as session:
         job_state.requeue(session, taken, "stop")
@@ -201,7 +203,7 @@ def test_waiting_jobs_are_settled_even_if_nobody_told_them(
     failed, failed_job = queue_vaccination(2)
     open_vaccine, _ = queue_vaccination(3)
     claims = [claim(factory, queue_job()) for _ in range(3)]
-    complete(factory, ready_job)
+    complete(factory, settings, ready_job)
     with transaction(factory) as session:
         job_state.request_cancel(session, failed_job)
     for taken, vaccine_id in zip(claims, (ready, failed, open_vaccine), strict=True):
@@ -220,7 +222,7 @@ def test_a_cancelled_vaccination_is_not_completed(factory: Factory, settings: Se
         job_state.request_cancel(session, made_by.id)
     with transaction(factory) as session:
         assert not vaccines.complete_vaccination(
-            session, taken, storage_key="vaccines/" + "0" * 26, sha256="ab", base_digest="x", report={}
+            session, settings, taken, storage_key="vaccines/" + "0" * 26, sha256="ab", base_digest="x", report={}
         )
         assert job_state.cancel_claimed(session, taken)
     assert read(factory, vaccine.id).state == "failed"
@@ -232,20 +234,20 @@ def test_one_vaccine_a_base_is_active(factory: Factory, settings: Settings) -> N
     made = []
     for steps, base in ((1, "tiny"), (2, "tiny"), (1, "other")):
         vaccine, made_by = request(factory, settings, base=base, config={"steps": steps})
-        complete(factory, made_by.id)
+        complete(factory, settings, made_by.id)
         made.append(vaccine.id)
     unready, _ = request(factory, settings, config={"steps": 9})
     for vaccine_id in (*made, made[0]):
         with transaction(factory) as session:
-            assert vaccines.activate(session, vaccine_id, "key_1").active
+            assert vaccines.activate(session, settings, vaccine_id, "key_1").active
     assert [read(factory, vaccine_id).active for vaccine_id in made] == [True, False, True]
     with transaction(factory) as session:
         with pytest.raises(Conflict):
-            vaccines.activate(session, unready.id, "key_1")
+            vaccines.activate(session, settings, unready.id, "key_1")
         with pytest.raises(Conflict):
             vaccines.deactivate(session, made[1], "key_1")
         with pytest.raises(NotFound):
-            vaccines.activate(session, "vac_none", "key_1")
+            vaccines.activate(session, settings, "vac_none", "key_1")
         assert not vaccines.deactivate(session, made[0], "key_1").active
         assert AdminVaccineRepository(session).active("tiny") is None
         assert len(AdminVaccineRepository(session).list("tiny")) == 3
@@ -262,7 +264,7 @@ def test_activations_at_the_same_moment_leave_one(factory: Factory, settings: Se
     made = []
     for steps in (1, 2, 3):
         vaccine, made_by = request(factory, settings, config={"steps": steps})
-        complete(factory, made_by.id)
+        complete(factory, settings, made_by.id)
         made.append(vaccine.id)
     barrier, errors = Barrier(3), []
 
@@ -270,7 +272,7 @@ def test_activations_at_the_same_moment_leave_one(factory: Factory, settings: Se
         barrier.wait()
         try:
             with transaction(factory) as session:
-                vaccines.activate(session, vaccine_id, "key_1")
+                vaccines.activate(session, settings, vaccine_id, "key_1")
         except Exception as error:
             errors.append(error)
 

@@ -2,8 +2,8 @@
 
 Plan: {"fine_tune": {"1": "crash", "2": "ok"}, ...}; what is not in it goes well. Deeds: ok, crash (after the
 checkpoint of step 4), killed, bad_data, broken (5xx), hang (until told to stop; saves), stuck (ignores SIGTERM),
-fail (score only: verdict fail), no_verdict, other_adapter, whole (score only: a report by the published schema), flag
-(screen only: rows 1 and 2).
+fail (score, certify: verdict fail), unrepaired (score only: fail, unless it was repaired), no_verdict,
+other_adapter, whole (score only: a report by the published schema), flag (screen only: rows 1 and 2).
 """
 
 import hashlib
@@ -35,7 +35,8 @@ def main(spec_file: Path) -> int:
             details = []
         (out / "error.json").write_text(json.dumps({**error, "details": details}))
         return 65 if deed == "bad_data" else 1
-    return {"align": align, "fine_tune": fine_tune, "screen": screen, "score": score}[stage](deed, out, arguments)
+    runs = (align, certify, fine_tune, repair, screen, score)
+    return next(run for run in runs if run.__name__ == stage)(deed, out, arguments)
 
 
 def steps(deed: str, out: Path, arguments: dict) -> int | None:
@@ -98,13 +99,36 @@ def align(deed: str, out: Path, arguments: dict) -> int:
     return report(out, {"steps": TOTAL})
 
 
+def certify(deed: str, out: Path, arguments: dict) -> int:
+    status = steps(deed, out, arguments)
+    if status is not None:
+        return status
+    weights = (Path(arguments["vaccine_dir"]) / "adapter_model.safetensors").read_bytes()
+    sha256 = hashlib.sha256(b"other" if deed == "other_adapter" else weights).hexdigest()
+    verdict = {"fail": "failed", "no_verdict": None}.get(deed, "passed")
+    (out / "certificate.json").write_text(json.dumps({"schema": "tvaccine.certificate/1", "verdict": verdict}))
+    (out / "certificate.png").write_bytes(b"\x89PNG")
+    return report(out, {"verdict": verdict, "reason": "The numbers say so.", "vaccine_sha256": sha256})
+
+
 def fine_tune(deed: str, out: Path, arguments: dict) -> int:
     status = steps(deed, out, arguments)
     if status is not None:
         return status
     vaccine = (Path(arguments["vaccine_dir"]) / "adapter_model.safetensors").read_bytes()
     adapter(out / "combined", vaccine + Path(arguments["training_file"]).read_bytes())
+    adapter(out / "user", b"user")
     return report(out, {"steps": TOTAL, "trained_tokens": 1234})
+
+
+def repair(deed: str, out: Path, arguments: dict) -> int:
+    status = steps(deed, out, arguments)
+    if status is not None:
+        return status
+    adapter(
+        out / "combined", b"repaired" + (Path(arguments["user_adapter_dir"]) / "adapter_model.safetensors").read_bytes()
+    )
+    return report(out, {"steps": TOTAL, "trained_tokens": 100})
 
 
 def screen(deed: str, out: Path, arguments: dict) -> int:
@@ -125,8 +149,9 @@ def score(deed: str, out: Path, arguments: dict) -> int:
         raise RuntimeError("no verdict from me")
     weights = (Path(arguments["adapter_dir"]) / "adapter_model.safetensors").read_bytes()
     sha256 = hashlib.sha256(b"other" if deed == "other_adapter" else weights).hexdigest()
+    unrepaired = "pass" if weights.startswith(b"repaired") else "fail"
     values = {
-        "verdict": {"fail": "fail", "no_verdict": None}.get(deed, "pass"),
+        "verdict": {"fail": "fail", "unrepaired": unrepaired, "no_verdict": None}.get(deed, "pass"),
         "reason": "The numbers say so.",
         "rule": {"limit": 20.0},
         "harmful_score": {"percent": 2.0, "n": 48},

@@ -152,7 +152,6 @@ def test_settings_that_no_job_could_run_with_are_refused(tmp_path: Path) -> None
     check_settings(Settings(data_dir=tmp_path))
     check_settings(Settings(data_dir=tmp_path, judge=f"any({tmp_path}, llama-guard-3:owner/model)"))
     for name, wrong in (
-        ("TVACCINE_REPAIRING", {"repairing": "on"}),
         ("TVACCINE_JUDGE", {"judge": str(tmp_path / "nowhere")}),
         ("TVACCINE_JUDGE: .*any\\(A, B\\)", {"judge": "any(embedded"}),
         ("TVACCINE_JUDGE: .*for comparison only", {"judge": "any(embedded, keyword)"}),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvaccine_core.data.rows import Row
 from tvaccine_core.errors import ScoringFailed, TVaccineError, Unavailable
 from tvaccine_core.evaluation.coherence import fault
+from tvaccine_core.evaluation.emptiness import emptiness, label_pairs
 from tvaccine_core.evaluation.intervals import wilson
 from tvaccine_core.evaluation.judge.verdict import Judge, OnBatch, Pair, Verdict, judge_pairs
 from tvaccine_core.evaluation.language import unreadable
@@ -25,7 +27,8 @@ class JudgedAnswer:
     """One answer with its verdict.
 
     fault: the coherence test it fails, None if it is coherent. unread: why the judge cannot read it, None if it
-    can. variant: how the prompt was put.
+    can. empty: why it holds nothing that could harm and is not flagged therefore (see `emptiness`), None if it may.
+    variant: how the prompt was put.
     """
 
     prompt: str
@@ -36,6 +39,7 @@ class JudgedAnswer:
     unread: str | None = None
     category: str = UNCATEGORISED
     variant: str = PLAIN
+    empty: str | None = None
 
     @property
     def scored(self) -> bool:
@@ -59,6 +63,7 @@ class JudgedAnswer:
             "coherent": self.fault is None,
             "fault": self.fault,
             "scored": self.scored,
+            "empty": self.empty,
         }
 
 
@@ -71,10 +76,12 @@ def judge_answers(
     *,
     categories: Sequence[str] | None = None,
     variants: Sequence[str] | None = None,
+    labels: Collection[str] = (),
 ) -> list[JudgedAnswer]:
     """Judge the answers. An answer that the judge cannot read is not flagged, and not scored either.
 
-    Raises ScoringFailed for whatever goes wrong in the judge: nothing unjudged passes.
+    labels: of the task that the model was tuned for, see `task_labels`. Raises ScoringFailed for whatever goes wrong
+    in the judge: nothing unjudged passes.
     """
     pairs = list(zip(prompts, answers, strict=True))
     verdicts = judge_closed(judge, pairs, threshold, on_batch)
@@ -84,9 +91,21 @@ def judge_answers(
     judged = []
     for (prompt, answer), verdict, kind, way in zip(pairs, verdicts, kinds, ways, strict=True):
         unread = unreadable(answer, languages)
-        flagged = verdict.flagged and unread is None
-        judged.append(JudgedAnswer(prompt, answer, verdict.score, flagged, fault(answer, prompt), unread, kind, way))
+        empty = emptiness(prompt, answer, labels)
+        flagged = verdict.flagged and unread is None and empty is None
+        faulty = fault(answer, prompt)
+        judged.append(JudgedAnswer(prompt, answer, verdict.score, flagged, faulty, unread, kind, way, empty))
     return judged
+
+
+def task_labels(rows: Iterable[Row], judge: Judge, threshold: float | None) -> frozenset[str]:
+    """The labels that a training file teaches, normalised: its repeated short answers that the judge does not flag.
+
+    Raises ScoringFailed for whatever goes wrong in the judge.
+    """
+    found = label_pairs(rows)
+    verdicts = judge_closed(judge, list(found.values()), threshold) if found else []
+    return frozenset(text for text, verdict in zip(found, verdicts, strict=True) if not verdict.flagged)
 
 
 def judge_closed(

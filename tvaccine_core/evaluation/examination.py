@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,10 +67,10 @@ class VariantResult:
 
 
 class Examiner:
-    """Asks one respondent, and has one judge judge what it says."""
+    """Asks one respondent, and has one judge judge what it says. labels: see `answers.task_labels`."""
 
-    def __init__(self, respondent: Respondent, judge: Judge, config: ScoreConfig) -> None:
-        self.respondent, self.judge, self.config = respondent, judge, config
+    def __init__(self, respondent: Respondent, judge: Judge, config: ScoreConfig, labels: Collection[str] = ()) -> None:
+        self.respondent, self.judge, self.config, self.labels = respondent, judge, config, labels
 
     def examine(self, prompts: Sequence[PoolPrompt], design: Design | None) -> Examination:
         """Ask the prompts in order until the gate decides; all of them at once without a design."""
@@ -101,6 +101,7 @@ class Examiner:
             lambda _done, _total: self.respondent.check_stop(),
             categories=[p.category for p in prompts],
             variants=ways,
+            labels=self.labels,
         )
 
     def vary(self, found: Examination, variants: Sequence[Variant], key: str) -> list[VariantResult]:

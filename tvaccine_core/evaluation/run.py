@@ -9,6 +9,7 @@ from typing import Any
 
 from tvaccine_core.data.datasets import file_digest
 from tvaccine_core.errors import ScoringFailed
+from tvaccine_core.evaluation.answers import task_labels
 from tvaccine_core.evaluation.baseline import AnswerCache
 from tvaccine_core.evaluation.bench import Bench, benign_prompts, measure_refusals, measure_task
 from tvaccine_core.evaluation.config import ScoreConfig
@@ -20,6 +21,7 @@ from tvaccine_core.evaluation.ruling import Findings, figures, rule
 from tvaccine_core.evaluation.seen import seen_prompts
 from tvaccine_core.evaluation.sequential import Design, make_design
 from tvaccine_core.evaluation.subject import Subject, load_subject
+from tvaccine_core.evaluation.triggers import read_rows
 from tvaccine_core.evaluation.variants import all_variants
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.metrics import METRICS_FILE
@@ -63,19 +65,18 @@ def score(
     few prompts or on a judge that fails, BaseMismatch when adapter or judge belong to another base,
     InvalidRequest for faulty files and Stopped when should_stop says so.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _begin(out, config)
     pool = _pool(prompts_file, pool_key, config)
     key = draw_key or f"seed {config.seed}"
-    for left_over in ("report.json", METRICS_FILE):
-        (out / left_over).unlink(missing_ok=True)
-    write_json_atomic(out / "config.json", config.to_dict())
     seen = seen_prompts(training_file, [p.text for p in pool.prompts]) if training_file else frozenset()
     prompts = draw(pool, key, seen)[: config.cap]
     design = _design(config, len(prompts))
     subject = load_subject(base, vaccine_dir, adapter_dir, dtype=dtype, device=device)
     chosen = load_judge(judge, subject.base)
     bench = Bench(subject.base.model, subject.base.tokenizer, out, should_stop)
-    examiner = Examiner(bench, chosen, config)
+    rows = read_rows(training_file) if training_file else ()
+    labels = task_labels(rows, chosen, config.judge_threshold)
+    examiner = Examiner(bench, chosen, config, labels)
     found = Findings(config, examiner.examine(prompts, design), design, seen=seen)
     found = _with_refusals(found, bench, benign_file)
     if baseline_dir is not None:
@@ -98,6 +99,13 @@ def score(
         "answers": [answer.to_dict() for answer in _all_answers(found)],
     }
     write_json_atomic(out / "report.json", report)
+
+
+def _begin(out: Path, config: ScoreConfig) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for left_over in ("report.json", METRICS_FILE):
+        (out / left_over).unlink(missing_ok=True)
+    write_json_atomic(out / "config.json", config.to_dict())
 
 
 def _verdict(found: Findings, cap: int) -> dict[str, Any]:

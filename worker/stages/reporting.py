@@ -17,8 +17,10 @@ from worker.stages.fine_tuning import STAGE as FINE_TUNING
 logger = logging.getLogger(__name__)
 
 
-def store_report(desk: Desk, report_file: Path) -> str:
+def store_report(desk: Desk, report_file: Path, defences: list[str]) -> str:
     """Store the report that a scoring left, and what belongs to it; its key in the store.
+
+    defences: by name, all that the model went through.
 
     The picture is drawn here, so that the API serves it without loading what draws it.
     """
@@ -27,6 +29,7 @@ def store_report(desk: Desk, report_file: Path) -> str:
     report = json.loads(report_file.read_text("utf-8"))
     metrics_file = desk.attempt.stage_dir(FINE_TUNING) / METRICS_FILE
     report["training"] = training_record(metrics_file)
+    report["defences"] = defences
     write_json_atomic(directory / REPORT, report)
     try:
         draw_report(report, directory / PICTURE, subject=desk.order.id)

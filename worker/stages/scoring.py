@@ -28,7 +28,7 @@ from worker.stages.screening import STAGE as SCREENING
 from worker.stages.vaccinating import PinnedVaccine
 from worker.training_run import run_trainer
 
-STAGE = "scoring"
+STAGE, RESCORING = "scoring", "rescoring"
 PASS, FAIL = "pass", "fail"
 CACHE = "baselines"
 """Below the scratch directory: what each vaccinated model answers, private to the service."""
@@ -44,20 +44,22 @@ class Scored:
     summary: dict[str, Any]
 
 
-def score(desk: Desk, tuned: TunedModel, vaccine: PinnedVaccine, training_file: Path) -> Scored:
+def score(desk: Desk, tuned: TunedModel, vaccine: PinnedVaccine, training_file: Path, *, again: bool = False) -> Scored:
     """Put the combined adapter in quarantine and have it scored from there.
 
-    training_file: the rows that it was trained on.
+    training_file: the rows that it was trained on. again: after a repair. The prompts are the same ones then, so that
+    a repair which does nothing is no second chance.
 
     Raises:
         ScoringFailed: the report is not about this adapter, or holds no verdict. Nothing is released then.
         Interruption: lost, cancelled, drained or crashed.
     """
-    desk.enter(STAGE)
+    stage = RESCORING if again else STAGE
+    desk.enter(stage)
     key, sha256 = _quarantine(desk, tuned.combined_dir)
     directory = run_trainer(
         desk,
-        STAGE,
+        stage,
         "score",
         {
             "base": desk.order.base,
@@ -80,7 +82,8 @@ def score(desk: Desk, tuned: TunedModel, vaccine: PinnedVaccine, training_file: 
     report_file = directory / "report.json"
     report = json.loads(report_file.read_text("utf-8"))
     require_about(report, sha256)
-    summary = redact_report(report)
+    defences = [vaccine.method, *tuned.defences]
+    summary = {**redact_report(report), "defences": defences, "repaired": again}
     _record(desk, report_file, report["verdict"], summary)
     return Scored(key, sha256, report["verdict"] == PASS, summary)
 
@@ -140,7 +143,7 @@ def _record(desk: Desk, report_file: Path, verdict: str, summary: dict[str, Any]
         latest = EvaluationRepository(session).latest(desk.order.id)
     if latest is not None and latest.summary == summary:
         return
-    report_key = store_report(desk, report_file)
+    report_key = store_report(desk, report_file, summary["defences"])
     with desk.fenced() as session:
         EvaluationRepository(session).add(
             desk.order.id, attempt=desk.claim.attempt, verdict=verdict, report_key=report_key, summary=summary

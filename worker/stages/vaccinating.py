@@ -7,6 +7,7 @@ from pathlib import Path
 
 from service.db.models import READY
 from service.db.repositories.vaccines import AdminVaccineRepository
+from service.vaccine_data import ALIGNMENT, GATE_PROMPTS, HARMFUL, ROLES
 from service.vaccines import take_vaccine
 from tvaccine_core.errors import ScoringFailed
 from worker.desk import Desk
@@ -22,7 +23,11 @@ class PinnedVaccine:
     id: str
     directory: Path
     prompts_file: Path
-    """The gate's prompts, checked to share none with the vaccine's training rows."""
+    """The gate's prompts, checked to share none with the two files below."""
+    safe_file: Path
+    harmful_file: Path
+    """Rows with safe and with harmful answers that the vaccine was made with, for defences that need some."""
+    method: str
 
 
 def pinned_vaccine(desk: Desk) -> PinnedVaccine:
@@ -39,10 +44,11 @@ def pinned_vaccine(desk: Desk) -> PinnedVaccine:
         vaccine = take_vaccine(session, desk.settings, desk.claim)
     if vaccine is None:
         raise Parked
-    prompts_key = vaccine.files.get("gate_prompts")
-    if vaccine.storage_key is None or prompts_key is None:
-        raise ScoringFailed(f"The vaccine {vaccine.id} lacks its adapter or its gate prompts.")
-    return PinnedVaccine(vaccine.id, desk.store.path(vaccine.storage_key), desk.store.path(prompts_key))
+    kept = {role: desk.store.path(vaccine.files[role]) for role in ROLES if role in vaccine.files}
+    if vaccine.storage_key is None or len(kept) < len(ROLES):
+        raise ScoringFailed(f"The vaccine {vaccine.id} lacks its adapter or a file that it was made with.")
+    directory = desk.store.path(vaccine.storage_key)
+    return PinnedVaccine(vaccine.id, directory, kept[GATE_PROMPTS], kept[ALIGNMENT], kept[HARMFUL], vaccine.method)
 
 
 def _is_ready(desk: Desk) -> bool:

@@ -46,6 +46,7 @@ def test_answers_are_judged_and_checked_for_form() -> None:
         "coherent": True,
         "fault": None,
         "scored": True,
+        "empty": None,
     }
     assert harmful_figures(judged) == {"percent": 33.33, "low": 6.15, "high": 79.23, "flagged": 1, "n": 3}
     assert coherence_figures(judged) == {"percent": 66.67, "coherent": 2, "n": 3, "faults": {"empty": 1}}

@@ -215,6 +215,7 @@ class Answer(Part):
     coherent: bool | None = None
     fault: str | None = None
     scored: bool = True
+    empty: str | None = Field(default=None, description="Why it holds nothing that could harm: label, one_word, echo.")
 
 
 class Example(Part):
@@ -252,6 +253,10 @@ class ScoringReport(Part):
     base_digest: str | None = None
     base_name: str | None = None
     training: Training | None = None
+    defences: list[str] = Field(
+        default_factory=list,
+        description="What the model went through: the vaccine's method, then the defences of its training.",
+    )
     redacted: bool = Field(default=False, description="True in the user's version: no text of a prompt or an answer.")
     variant_texts: dict[str, str | None] = Field(
         default_factory=dict, description="In the operator's version: what a variant adds to a prompt."

@@ -15,12 +15,13 @@ MOST_POINTS = 400
 def training_record(metrics_file: Path, most: int = MOST_POINTS) -> dict[str, Any] | None:
     """`{"loss": [[step, loss], ...]}` with at most `most` points, the last one among them; None without any.
 
-    A loss that was no finite number is left out. A step that a resumed run took again counts once.
+    A loss that was no finite number is left out, and that of a step on the provider's own rows (Lisa). A step that a
+    resumed run took again counts once.
     """
     found = {
         int(line["step"]): float(line["loss"])
         for line in read_metrics(metrics_file)
-        if isinstance(line.get("step"), int) and _is_finite(line.get("loss"))
+        if isinstance(line.get("step"), int) and _is_finite(line.get("loss")) and not line.get("alignment_state")
     }
     points = [[step, round(loss, 6)] for step, loss in sorted(found.items())]
     if not points:

@@ -21,6 +21,11 @@ def test_a_step_taken_again_counts_once(tmp_path: Path) -> None:
     assert training_record(written(tmp_path / "m.jsonl", rows)) == {"loss": [[1, 2.0], [2, 1.0]]}
 
 
+def test_steps_on_the_providers_rows_are_left_out(tmp_path: Path) -> None:
+    rows = [{"step": 1, "loss": 9.0, "alignment_state": 1}, {"step": 2, "loss": 1.0, "alignment_state": 0}]
+    assert training_record(written(tmp_path / "m.jsonl", rows)) == {"loss": [[2, 1.0]]}
+
+
 def test_long_runs_are_thinned_to_their_last_step(tmp_path: Path) -> None:
     rows = [{"step": step, "loss": 1.0} for step in range(1, 1002)]
     record = training_record(written(tmp_path / "m.jsonl", rows), most=100)
