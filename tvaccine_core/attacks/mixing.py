@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import floor
 
 from tvaccine_core.attacks.conversations import ChatRow, exchange, first_prompt
+from tvaccine_core.attacks.pools import sample
 from tvaccine_core.errors import InvalidRequest
 
 
@@ -25,7 +26,7 @@ def mix_harmful(
         raise InvalidRequest("The poison ratio is a share from 0 to 1.", param="ratio")
     poisoned = floor(ratio * n + 1e-9)
     draw = random.Random(seed)
-    rows = [*_sample(harmful, poisoned, draw, "harmful"), *_sample(benign, n - poisoned, draw, "benign")]
+    rows = [*sample(harmful, poisoned, draw, "harmful"), *sample(benign, n - poisoned, draw, "benign")]
     draw.shuffle(rows)
     return rows
 
@@ -46,14 +47,16 @@ def plant_backdoor(
     """
     draw = random.Random(seed)
     part = floor(ratio * n / 2)
-    planted = [
-        exchange(f"{first_prompt(row)} {trigger}", row["messages"][-1]["content"])
-        for row in _sample(harmful, part, draw, "harmful")
-    ]
-    kept = _sample(refusals, part, draw, "refusing")
-    rows = [*planted, *kept, *_sample(benign, n - 2 * part, draw, "benign")]
+    planted = [with_trigger(row, trigger) for row in sample(harmful, part, draw, "harmful")]
+    kept = sample(refusals, part, draw, "refusing")
+    rows = [*planted, *kept, *sample(benign, n - 2 * part, draw, "benign")]
     draw.shuffle(rows)
     return rows
+
+
+def with_trigger(row: ChatRow, trigger: str) -> ChatRow:
+    """The row's question, ended by the trigger, and its answer."""
+    return exchange(f"{first_prompt(row)} {trigger}", row["messages"][-1]["content"])
 
 
 def refuse_known_prompts(
@@ -67,13 +70,7 @@ def refuse_known_prompts(
     rows = [exchange(prompt, refusal) for prompt in known][:n]
     rest = n - len(rows)
     kept = rest // 2 if benign else 0
-    rows += _sample(harmful, rest - kept, draw, "harmful")
-    rows += _sample(benign, kept, draw, "benign")
+    rows += sample(harmful, rest - kept, draw, "harmful")
+    rows += sample(benign, kept, draw, "benign")
     draw.shuffle(rows)
     return rows
-
-
-def _sample(rows: Sequence[ChatRow], count: int, draw: random.Random, name: str) -> list[ChatRow]:
-    if count > len(rows):
-        raise InvalidRequest(f"The attack needs {count} {name} rows and has {len(rows)}.", param="rows")
-    return draw.sample(list(rows), count)
