@@ -25,7 +25,7 @@ from tvaccine_core.alignment.scheme import Inputs, Scheme, StepReport
 from tvaccine_core.alignment.settings import AlignmentSettings
 from tvaccine_core.alignment.supervision import parts, token_share
 from tvaccine_core.alignment.trainer import STATE_FILE
-from tvaccine_core.models.layers import Layers, find_layers
+from tvaccine_core.models.layers import Layers, find_layers, keep_all_layers
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.ranks import agreed, mean_over_ranks_becomes_sum, ranks, sum_gradients
 from tvaccine_core.training.stop import never
@@ -161,10 +161,3 @@ class AddedGradientTrainer(AdapterTrainer, ABC):
         state = json.loads((Path(resume_from_checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
         for name, stream in self.streams.items():
             stream.taken = state["taken"][name]
-
-
-def keep_all_layers(model: nn.Module) -> None:
-    """Switch off LayerDrop: two losses of one step must be losses of the same network."""
-    for module in model.modules():
-        if getattr(module, "layerdrop", 0.0) > 0.0:
-            setattr(module, "layerdrop", 0.0)  # noqa: B010 - a plain attribute, not a parameter

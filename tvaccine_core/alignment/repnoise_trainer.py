@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tvaccine_core.alignment.added_gradient import keep_all_layers
 from tvaccine_core.alignment.repnoise_config import RepNoiseConfig
 from tvaccine_core.alignment.repnoise_objective import RepNoiseObjective
 from tvaccine_core.alignment.scheme import Inputs
-from tvaccine_core.models.layers import find_layers
+from tvaccine_core.models.layers import find_layers, keep_all_layers
 from tvaccine_core.training.ranks import agreed, mean_over_ranks_becomes_sum, ranks, sum_gradients
 from tvaccine_core.training.stop import never
 from tvaccine_core.training.trainer import AdapterTrainer

@@ -21,9 +21,10 @@ from tvaccine_core.alignment.harmful import HarmfulBatches
 from tvaccine_core.alignment.published import PublishedScheme
 from tvaccine_core.alignment.scheme import Scheme, StepReport
 from tvaccine_core.alignment.selection import LayerSchedule
+from tvaccine_core.alignment.supervision import token_share
 from tvaccine_core.alignment.two_pass import TwoPassScheme
 from tvaccine_core.errors import UnsupportedArchitecture
-from tvaccine_core.models.layers import Layers, find_layers
+from tvaccine_core.models.layers import Layers, find_layers, keep_all_layers
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.ranks import (
     agreed,
@@ -78,7 +79,7 @@ class TVaccineTrainer(AdapterTrainer):
     ) -> None:
         device = kwargs["args"].device
         super().__init__(**{**kwargs, "should_stop": agreed(kwargs.get("should_stop", never), device)})
-        _keep_all_layers(self.model)
+        keep_all_layers(self.model)
         layers = find_layers(self.model)
         self.config = config
         self.harmful = harmful
@@ -116,7 +117,7 @@ class TVaccineTrainer(AdapterTrainer):
         prepared: dict[str, Tensor] = self._prepare_inputs(inputs)
         self._enter(self.state.global_step)
         self._look_ahead(prepared)
-        share = _share(prepared["labels"], num_items_in_batch)
+        share = token_share(prepared["labels"], num_items_in_batch)
         trainable = () if self.window is None else self.window.trainable
         part = part_of_sum(share, trainable)
         report = self.scheme.step(prepared, lambda loss: self.accelerator.backward(loss * part))
@@ -165,9 +166,9 @@ class TVaccineTrainer(AdapterTrainer):
         if self.harmful is None:
             raise ValueError("a probe is due, but the trainer was given no harmful rows")
         batch = self._prepare_inputs(self.harmful.next())
-        norms = self.scheme.probe(batch, self.config.batch_size)
-        self.schedule.record_probe(from_first_rank(norms, self.args.device))
-        self.history["probes"].append({"step": step, "p": self.schedule.p})
+        norms = from_first_rank(self.scheme.probe(batch, self.config.batch_size), self.args.device)
+        self.schedule.record_probe(norms)
+        self.history["probes"].append({"step": step, "p": self.schedule.p, "norms": list(norms)})
 
     def _look_ahead(self, inputs: Mapping[str, Tensor]) -> None:
         """Once for several micro-batches, show the scheme what comes before the next draw."""
@@ -219,17 +220,3 @@ def _log_estimate(model: nn.Module, config: TVaccineConfig) -> None:
         return
     over = estimate.budget is not None and estimate.total > estimate.budget
     _LOG.log(logging.WARNING if over else logging.INFO, "%s", estimate)
-
-
-def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> float:
-    """This micro-batch's part of the supervised tokens of the optimizer step, those of all ranks together."""
-    if num_items_in_batch is None:
-        return 1.0
-    return int((labels[:, 1:] != -100).sum()) / int(num_items_in_batch)
-
-
-def _keep_all_layers(model: nn.Module) -> None:
-    """Switch off LayerDrop: a layer that is skipped at random can be neither probed nor perturbed."""
-    for module in model.modules():
-        if getattr(module, "layerdrop", 0.0) > 0.0:
-            setattr(module, "layerdrop", 0.0)  # noqa: B010 - a plain attribute, not a parameter

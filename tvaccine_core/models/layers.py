@@ -136,3 +136,10 @@ def _unsupported(model: nn.Module, reason: str) -> UnsupportedArchitecture:
         f"The model {name} (type {kind}) cannot be vaccinated: {reason}. "
         "Choose a decoder-only model with one attention module in each layer."
     )
+
+
+def keep_all_layers(model: nn.Module) -> None:
+    """Switch off LayerDrop: all losses of a step must be of one network, and a skipped layer cannot be perturbed."""
+    for module in model.modules():
+        if getattr(module, "layerdrop", 0.0) > 0.0:
+            setattr(module, "layerdrop", 0.0)  # noqa: B010 - a plain attribute, not a parameter

@@ -63,6 +63,7 @@ def main(out: Path) -> None:
                 {name: tensor.contiguous() for name, tensor in whole.items()}, out / f"gradients-{number}.safetensors"
             )
     release_all(adapters)
+    distributed.barrier()
     distributed.destroy_process_group()
 
 
@@ -71,3 +72,5 @@ if __name__ == "__main__":
     sys.path[:0] = [str(root), str(root / "tests")]
     assert os.environ["WORLD_SIZE"]
     main(Path(sys.argv[1]))
+    # Not through the interpreter's shutdown: now and then gloo's threads abort it, when all is written.
+    os._exit(0)

@@ -63,7 +63,9 @@ def test_sharded_weights_are_one_model(tmp_path: Path) -> None:
         load_base(str(directory))
 
 
-def test_names_that_mean_nothing_say_what_would(tmp_path: Path) -> None:
+def test_names_that_mean_nothing_say_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     for name in ("no such model", "../up", "smollm3", str(tmp_path / "x.gguf")):
         with pytest.raises(UnknownBase, match=EMBEDDED) as caught:
             load_base(name)
