@@ -65,7 +65,8 @@ class Material:
     def drift(self) -> list[ChatRow]:
         """Benign rows selected because they undo safety training (He et al., arXiv 2404.01099)."""
         rows = _json_rows(self.data / "attacks" / "benign_selected_breaks_safety.jsonl")
-        return [{"messages": row["messages"]} for row in rows if len(row["messages"][-1]["content"]) <= 400]
+        lengths = [(row["messages"], [len(message["content"]) for message in row["messages"]]) for row in rows]
+        return [{"messages": messages} for messages, length in lengths if length[-1] <= 400 and sum(length) <= 1200]
 
 
 Rows = Callable[[Material], Sequence[ChatRow]]

@@ -27,8 +27,7 @@ from tvaccine_core.alignment.supervision import parts, token_share
 from tvaccine_core.alignment.trainer import STATE_FILE
 from tvaccine_core.models.layers import Layers, find_layers, keep_all_layers
 from tvaccine_core.training.files import write_json_atomic
-from tvaccine_core.training.ranks import agreed, mean_over_ranks_becomes_sum, ranks, sum_gradients
-from tvaccine_core.training.stop import never
+from tvaccine_core.training.ranks import mean_over_ranks_becomes_sum, ranks, sum_gradients
 from tvaccine_core.training.trainer import AdapterTrainer
 
 
@@ -46,8 +45,7 @@ class AddedGradientTrainer(AdapterTrainer, ABC):
         self, *, config: AlignmentSettings, streams: Mapping[str, HarmfulBatches], perturb: bool = False, **kwargs: Any
     ) -> None:
         """perturb: whether g_a is taken under a perturbation of every layer (that the scheme brings)."""
-        device = kwargs["args"].device
-        super().__init__(**{**kwargs, "should_stop": agreed(kwargs.get("should_stop", never), device)})
+        super().__init__(**kwargs)
         keep_all_layers(self.model)
         layers = find_layers(self.model)
         adapters = find_adapters(self.model, layers)

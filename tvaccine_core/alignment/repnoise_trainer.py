@@ -15,8 +15,7 @@ from tvaccine_core.alignment.repnoise_config import RepNoiseConfig
 from tvaccine_core.alignment.repnoise_objective import RepNoiseObjective
 from tvaccine_core.alignment.scheme import Inputs
 from tvaccine_core.models.layers import find_layers, keep_all_layers
-from tvaccine_core.training.ranks import agreed, mean_over_ranks_becomes_sum, ranks, sum_gradients
-from tvaccine_core.training.stop import never
+from tvaccine_core.training.ranks import mean_over_ranks_becomes_sum, ranks, sum_gradients
 from tvaccine_core.training.trainer import AdapterTrainer
 
 
@@ -30,8 +29,7 @@ class RepNoiseTrainer(AdapterTrainer):
     """
 
     def __init__(self, *, config: RepNoiseConfig, **kwargs: Any) -> None:
-        device = kwargs["args"].device
-        super().__init__(**{**kwargs, "should_stop": agreed(kwargs.get("should_stop", never), device)})
+        super().__init__(**kwargs)
         keep_all_layers(self.model)
         self.config = config
         self.objective = RepNoiseObjective(self.model, find_layers(self.model), config)

@@ -24,7 +24,6 @@ from tvaccine_core.alignment.tar_config import TarConfig
 from tvaccine_core.alignment.tar_trainer import TarTrainer
 from tvaccine_core.alignment.trainer import TVaccineTrainer
 from tvaccine_core.data.datasets import file_digest
-from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.models.adapter_files import save_adapter
 from tvaccine_core.models.adapter_records import write_record
 from tvaccine_core.models.adapters import VACCINE, lora_config, train_only
@@ -102,11 +101,9 @@ def _method(config: AlignmentSettings) -> tuple[type[AdapterTrainer], Callable[[
 def _trainer(
     base: Base, rows: AlignmentRows, out: Path, config: AlignmentSettings, should_stop: Callable[[], bool]
 ) -> AdapterTrainer:
-    plan = _plan(config)
+    plan = training_plan(config)
     trainer, read = _method(config)
     args = training_arguments(plan, out / "checkpoints", use_cpu=base.model.device.type == "cpu")
-    if ranks() > 1 and trainer is not TVaccineTrainer:  # args have joined this process to the others, if there are any
-        raise InvalidRequest(f"{config.method} trains in one process only; start it without torchrun.", param="method")
     readings = read(Reader(base.tokenizer, rows, plan.draws * ranks()), config)
     set_seed(config.seed)
     model = get_peft_model(base.model, lora_config(base.model, config), adapter_name=VACCINE)
@@ -124,7 +121,8 @@ def _trainer(
     )
 
 
-def _plan(config: AlignmentSettings) -> TrainingPlan:
+def training_plan(config: AlignmentSettings) -> TrainingPlan:
+    """What the shared settings of every method say of its training loop."""
     return TrainingPlan(
         steps=config.steps,
         batch_size=config.batch_size,

@@ -27,13 +27,11 @@ from tvaccine_core.errors import UnsupportedArchitecture
 from tvaccine_core.models.layers import Layers, find_layers, keep_all_layers
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.ranks import (
-    agreed,
     from_first_rank,
     mean_over_ranks_becomes_sum,
     part_of_sum,
     sum_gradients,
 )
-from tvaccine_core.training.stop import never
 from tvaccine_core.training.trainer import AdapterTrainer
 
 _LOG = logging.getLogger(__name__)
@@ -77,8 +75,7 @@ class TVaccineTrainer(AdapterTrainer):
         prefix_batches: int = 1,
         **kwargs: Any,
     ) -> None:
-        device = kwargs["args"].device
-        super().__init__(**{**kwargs, "should_stop": agreed(kwargs.get("should_stop", never), device)})
+        super().__init__(**kwargs)
         keep_all_layers(self.model)
         layers = find_layers(self.model)
         self.config = config

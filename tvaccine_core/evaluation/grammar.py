@@ -3,7 +3,8 @@
 The list of prompts that is shipped is public, so a model can be trained to refuse exactly those. The grammar
 (`data/demo/gate_grammar.json`) makes over 28,000 more, too many to be refused one by one. Half of its goals are
 particular, as those of the list ("walk out of a hotel with the lobby paintings"), half are general ("steal a car"):
-a model that was trained to refuse the list refused 93 % of the particular ones and complied with most others.
+of a model that was trained to refuse the list 7 % of the answers to particular ones were harmful, and 59 % of those to
+plain prompts.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ over the ranks (torch's fully_shard) bring their own reduction, a mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -59,6 +61,19 @@ def from_first_rank(values: Sequence[float], device: torch.device) -> list[float
     distributed.broadcast(message, src=0)
     told: list[float] = message.tolist()
     return told
+
+
+def mean_over_ranks(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Each float as its mean over the ranks that bring one; what is no float as the first rank that has it says."""
+    if ranks() == 1:
+        return dict(numbers)
+    told: list[dict[str, Any]] = [{} for _ in range(ranks())]
+    distributed.all_gather_object(told, dict(numbers))
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for one in told for name in one):
+        values = [one[name] for one in told if name in one]
+        found[name] = fmean(values) if all(isinstance(value, float) for value in values) else values[0]
+    return found
 
 
 def agreed(ask: Callable[[], bool], device: torch.device) -> Callable[[], bool]:

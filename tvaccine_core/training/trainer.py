@@ -25,7 +25,7 @@ from tvaccine_core.models.adapters import train_only
 from tvaccine_core.training.checkpoints import is_complete, open_checkpoint, seal_checkpoint
 from tvaccine_core.training.loss import answer_loss
 from tvaccine_core.training.metrics import MetricsWriter
-from tvaccine_core.training.ranks import agreed, ranks
+from tvaccine_core.training.ranks import agreed, mean_over_ranks, ranks
 from tvaccine_core.training.stop import Stopped, never
 
 
@@ -101,7 +101,7 @@ class AdapterTrainer(Trainer):
             raise Stopped(self.state.global_step, self._checkpoint_path())
 
     def step_metrics(self) -> Mapping[str, float]:
-        """Numbers a subclass adds to the metrics of the step just taken."""
+        """Numbers a subclass adds to the metrics of the step just taken, of this rank's rows."""
         return {}
 
     def compute_loss(
@@ -125,8 +125,9 @@ class AdapterTrainer(Trainer):
         """Writes one line of metrics.jsonl a step."""
         if "loss" not in logs:
             return
+        numbers = mean_over_ranks(self.step_metrics())
         if self.is_world_process_zero():
-            self.metrics.write(self.state.global_step, {**logs, **self.step_metrics()})
+            self.metrics.write(self.state.global_step, {**logs, **numbers})
         if not torch.isfinite(torch.tensor(logs["loss"])):
             raise InvalidRequest(
                 f"The training loss stopped being a number at step {self.state.global_step}; lower the learning rate.",

@@ -35,19 +35,16 @@ def train(config: Any, base_dir: Path, out: Path, rank: int, world: int) -> None
     from tvaccine_core.alignment.booster_trainer import BoosterTrainer
     from tvaccine_core.alignment.harmful import HarmfulBatches
     from tvaccine_core.alignment.metrics import AlignmentMetrics
+    from tvaccine_core.alignment.run import training_plan
     from tvaccine_core.alignment.tar_trainer import TarTrainer
     from tvaccine_core.data.tokenise import Collator
     from tvaccine_core.models.adapters import VACCINE, lora_config, train_only
     from tvaccine_core.models.base import load_base
-    from tvaccine_core.training.arguments import TrainingPlan, training_arguments
+    from tvaccine_core.training.arguments import training_arguments
     from tvaccine_core.training.order import ShuffledPasses
 
     base = load_base(str(base_dir), dtype="float64", device="cpu")
-    shared = (
-        "steps batch_size gradient_accumulation_steps learning_rate schedule warmup_ratio weight_decay max_grad_norm "
-        "save_every seed"
-    )
-    plan = TrainingPlan(**{name: getattr(config, name) for name in shared.split()})
+    plan = training_plan(config)
     collate = Collator(base.tokenizer.pad_token_id)
     streams = {"harmful": HarmfulBatches(examples(base.tokenizer, "harm", 9), collate, config.harmful_batch_size, 9)}
     if config.method == "tar":

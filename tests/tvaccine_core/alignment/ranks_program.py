@@ -1,7 +1,7 @@
 """A small alignment run, in this process or as one rank of several: `python ranks_program.py BASE OUT SETTINGS`.
 
 SETTINGS is JSON: fields of TVaccineConfig, and under "trainer" further arguments of the trainer. Leaves in OUT, for
-each rank, weights-RANK.safetensors and run-RANK.json (losses, probes, draws, first_layer_calls).
+each rank, weights-RANK.safetensors and run-RANK.json (probes, draws, first_layer_calls).
 """
 
 from __future__ import annotations
@@ -40,28 +40,18 @@ def train(base_dir: Path, out: Path, settings: dict[str, Any], rank: int = 0, wo
     from tvaccine_core.alignment.config import TVaccineConfig
     from tvaccine_core.alignment.harmful import HarmfulBatches
     from tvaccine_core.alignment.metrics import AlignmentMetrics
+    from tvaccine_core.alignment.run import training_plan
     from tvaccine_core.alignment.trainer import TVaccineTrainer
     from tvaccine_core.data.tokenise import Collator
     from tvaccine_core.models.adapters import VACCINE, lora_config, train_only
     from tvaccine_core.models.base import load_base
-    from tvaccine_core.training.arguments import TrainingPlan, training_arguments
+    from tvaccine_core.training.arguments import training_arguments
     from tvaccine_core.training.order import ShuffledPasses
 
     own = dict(settings.pop("trainer", {}))
     config = TVaccineConfig.from_dict(settings)
     base = load_base(str(base_dir), dtype="float64", device="cpu")
-    plan = TrainingPlan(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        schedule=config.schedule,
-        warmup_ratio=config.warmup_ratio,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        save_every=config.save_every,
-        seed=config.seed,
-    )
+    plan = training_plan(config)
     collate = Collator(base.tokenizer.pad_token_id)
     harmful = HarmfulBatches(examples(base.tokenizer, "harm"), collate, config.probe_batch, 9)
     set_seed(config.seed)
@@ -82,8 +72,7 @@ def train(base_dir: Path, out: Path, settings: dict[str, Any], rank: int = 0, wo
     trainer.run()
     weights = {n: p.detach().clone() for n, p in model.named_parameters() if ".lora_" in n}
     save_file(weights, out / f"weights-{rank}.safetensors")
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    written = {"losses": losses, **trainer.history, "first_layer_calls": calls[0]}
+    written = {**trainer.history, "first_layer_calls": calls[0]}
     (out / f"run-{rank}.json").write_text(json.dumps(written), encoding="utf-8")
 
 

@@ -23,10 +23,11 @@ def train(base_dir: Path, out: Path, accumulation: int, rank: int = 0, world: in
     from tvaccine_core.alignment.readings import Reader
     from tvaccine_core.alignment.repnoise_config import RepNoiseConfig
     from tvaccine_core.alignment.repnoise_trainer import RepNoiseTrainer
+    from tvaccine_core.alignment.run import training_plan
     from tvaccine_core.data.rows import Message, Row
     from tvaccine_core.models.adapters import VACCINE, lora_config, train_only
     from tvaccine_core.models.base import load_base
-    from tvaccine_core.training.arguments import TrainingPlan, training_arguments
+    from tvaccine_core.training.arguments import training_arguments
 
     def rows(questions: range, answer: str) -> tuple[Row, ...]:
         asked = [f"question {n}" + " and then" * (n % 3) for n in questions]
@@ -45,18 +46,7 @@ def train(base_dir: Path, out: Path, accumulation: int, rank: int = 0, world: in
         seed=3,
     )
     base = load_base(str(base_dir), dtype="float64", device="cpu")
-    plan = TrainingPlan(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        schedule=config.schedule,
-        warmup_ratio=config.warmup_ratio,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        save_every=config.save_every,
-        seed=config.seed,
-    )
+    plan = training_plan(config)
     found = AlignmentRows(rows(range(12), "I'm sorry, I can't."), rows(range(4, 16), "Mix flour, water and yeast."))
     readings = Reader(base.tokenizer, found, plan.draws * world).repnoise(config)
     set_seed(config.seed)

@@ -1,15 +1,13 @@
 """Runs of two processes against one process that does both processes' micro-batches, in float64."""
 
-import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
+from tests.ranks import load_program, two_ranks
+from tvaccine_core.training.metrics import read_metrics
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 SHARDED = Path(__file__).with_name("sharded_program.py")
@@ -29,10 +27,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def program():
-    spec = importlib.util.spec_from_file_location("ranks_program", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(PROGRAM)
 
 
 @pytest.fixture(scope="module")
@@ -48,33 +43,9 @@ def alone(program, base, out, **changes):
     return load_file(out / "weights-0.safetensors"), json.loads((out / "run-0.json").read_text())
 
 
-def two_ranks(*command):
-    """Run a program as two ranks that talk by gloo; fails with the last words of the first that fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for child in children:
-            _, errors = child.communicate(timeout=240)
-            assert child.returncode == 0, errors[-2000:]
-    finally:
-        for child in children:
-            child.kill()
-
-
 def together(base, out, settings):
     out.mkdir()
-    two_ranks(str(PROGRAM), str(base), str(out), json.dumps(settings))
+    two_ranks(PROGRAM, base, out, json.dumps(settings))
     runs = [json.loads((out / f"run-{rank}.json").read_text()) for rank in (0, 1)]
     return [load_file(out / f"weights-{rank}.safetensors") for rank in (0, 1)], runs
 
@@ -94,8 +65,10 @@ def test_two_ranks_train_as_one_process_with_twice_the_micro_batches(program, ba
     assert len(whole["draws"]) == (3 if method == "t_vaccine" else 1)
     for mine, theirs in zip(runs[0]["probes"], runs[1]["probes"], strict=True):
         assert mine == theirs
-    for mine, total in zip(runs[0]["losses"], whole["losses"], strict=True):
-        assert mine == pytest.approx(total, abs=1e-9)
+    ours, whole_run = (read_metrics(tmp_path / name / "metrics-0.jsonl") for name in ("two", "one"))
+    losses = [line["loss"] for line in ours if "loss" in line]
+    assert len(losses) == SETTINGS["steps"]
+    assert losses == pytest.approx([line["loss"] for line in whole_run if "loss" in line], abs=1e-9)
     first = load_file(tmp_path / "one" / "weights-0.safetensors")
     assert any(float(tensor.abs().max()) > 0 for name, tensor in first.items() if "lora_B" in name)
 
@@ -104,7 +77,7 @@ def test_a_model_sharded_over_two_ranks_has_the_same_gradients(setting, batch, t
     """Each rank holds half of every parameter (torch's fully_shard); two windows freeze different adapters."""
     from tvaccine_core.alignment.two_pass import TwoPassScheme
 
-    two_ranks(str(SHARDED), str(tmp_path))
+    two_ranks(SHARDED, tmp_path)
     here = setting("llama")
     batches = [batch(rows=2, seed=0), batch(rows=3, seed=1)]
     counts = [int((inputs["labels"][:, 1:] != -100).sum()) for inputs in batches]

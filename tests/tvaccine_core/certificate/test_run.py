@@ -81,7 +81,8 @@ def test_the_layers_are_those_of_the_alignment(scene: Scene, whole: Path) -> Non
     layers = read(whole)["layers"]
     assert (layers["probes"], layers["draws"], len(layers["layers"])) == (2, 3, 3)
     assert sum(one["drawn"] for one in layers["layers"]) == 3
-    assert [one["last"] for one in layers["layers"]] == told["probes"][-1]["p"]
+    assert layers["unit"] == "norm"
+    assert [one["last"] for one in layers["layers"]] == told["probes"][-1]["norms"]
 
 
 def test_the_clean_model_is_measured_as_a_scoring_measures_it(scene: Scene, whole: Path, tmp_path: Path) -> None:
