@@ -9,7 +9,9 @@ import pytest
 from tests.tvaccine_core.experiments.conftest import at, record
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.experiments.choosing import choose, trials_of, write_sweep
+from tvaccine_core.experiments.grid import cells
 from tvaccine_core.experiments.plan_file import read_plan
+from tvaccine_core.experiments.runner import in_turns
 
 Read = Callable[[dict[str, Any]], Any]
 
@@ -42,6 +44,21 @@ def test_every_method_gets_the_same_number_of_different_trials(swept: dict[str, 
         tuned = [tuple(sorted(method.tuned.items())) for method in grid.methods if method.family == family]
         assert len(set(tuned)) == 3
     assert [method.tuned for method in read(swept).methods] == [method.tuned for method in grid.methods]
+
+
+def test_every_method_has_its_turn_before_one_has_a_second(swept: dict[str, Any], read: Read) -> None:
+    todo = cells(read(swept))
+    turns = in_turns(todo)
+    assert sorted(map(str, turns)) == sorted(map(str, todo))
+    each = len(todo) // 6  # cells of one trial
+    for n in range(3):
+        now = turns[2 * each * n : 2 * each * (n + 1)]
+        assert {cell.method.name for cell in now} == {f"T #{n + 1}", f"L #{n + 1}"}
+
+
+def test_cells_of_a_grid_without_trials_keep_their_order(values: dict[str, Any], read: Read) -> None:
+    todo = cells(read(values))
+    assert in_turns(todo) == todo
 
 
 def test_a_trial_sets_what_it_names_in_its_stage(swept: dict[str, Any], read: Read) -> None:
