@@ -8,7 +8,7 @@ from typing import Any
 
 from tvaccine_core.evaluation.judge.names import EMBEDDED, require_judge_name
 from tvaccine_core.experiments.keys import mapping, number, text, under, whole
-from tvaccine_core.experiments.row_sources import RowSource, row_source
+from tvaccine_core.experiments.mixed_source import Source, source
 from tvaccine_core.metrics.landscape.config import LandscapeConfig
 
 KEYS = (
@@ -37,9 +37,9 @@ class EvaluationPlan:
     prompt. task_rows: test rows of a task at most. batch_size: prompts answered together at most.
     """
 
-    harmful_prompts: RowSource
-    harmless_prompts: RowSource | None = None
-    writing: RowSource | None = None
+    harmful_prompts: Source
+    harmless_prompts: Source | None = None
+    writing: Source | None = None
     judge: str = EMBEDDED
     judge_base: str | None = None
     judge_threshold: float | None = None
@@ -67,7 +67,7 @@ def evaluation_plan(values: Any, path: str, folder: Path) -> EvaluationPlan:
     """The plan that a grid's values describe. Raises InvalidRequest naming the key."""
     given = mapping(values, path, KEYS, ["harmful_prompts"])
     own: dict[str, Any] = {
-        key: row_source(given[key], f"{path}.{key}", folder)
+        key: source(given[key], f"{path}.{key}", folder)
         for key in ("harmful_prompts", "harmless_prompts", "writing")
         if key in given
     }

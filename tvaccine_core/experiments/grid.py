@@ -13,7 +13,7 @@ from tvaccine_core.experiments.evaluation_plan import EvaluationPlan, evaluation
 from tvaccine_core.experiments.grid_file import read_grid_file
 from tvaccine_core.experiments.keys import different, flag, label, mapping, number, refuse, several, text, whole
 from tvaccine_core.experiments.method_plan import MethodPlan, method_plan
-from tvaccine_core.experiments.row_sources import RowSource, row_source
+from tvaccine_core.experiments.mixed_source import Source, source
 from tvaccine_core.experiments.sweep import Sweep, sweep_plan, trials
 from tvaccine_core.experiments.task_plan import TaskPlan, task_plans
 
@@ -39,8 +39,8 @@ class Grid:
 
     title: str
     base: str
-    provider: Mapping[str, RowSource]
-    attacker: Mapping[str, RowSource]
+    provider: Mapping[str, Source]
+    attacker: Mapping[str, Source]
     tasks: tuple[TaskPlan, ...]
     methods: tuple[MethodPlan, ...]
     reference: str
@@ -137,9 +137,9 @@ def grid_from(values: Mapping[str, Any], folder: Path, name: str) -> Grid:
     return grid
 
 
-def _sources(values: Any, path: str, folder: Path, known: Collection[str]) -> dict[str, RowSource]:
+def _sources(values: Any, path: str, folder: Path, known: Collection[str]) -> dict[str, Source]:
     given = mapping(values, path, known)
-    return {name: row_source(value, f"{path}.{name}", folder) for name, value in given.items()}
+    return {name: source(value, f"{path}.{name}", folder) for name, value in given.items()}
 
 
 def _methods(values: Any, max_length: int, sweep: Sweep | None) -> tuple[MethodPlan, ...]:

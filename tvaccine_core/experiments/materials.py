@@ -24,7 +24,7 @@ from tvaccine_core.data.tokenise import encode_rows
 from tvaccine_core.errors import InvalidTrainingFile
 from tvaccine_core.experiments.grid import Grid
 from tvaccine_core.experiments.keys import refuse
-from tvaccine_core.experiments.row_sources import RowSource
+from tvaccine_core.experiments.mixed_source import Source
 from tvaccine_core.experiments.task_plan import TaskPlan
 from tvaccine_core.training.files import write_text_atomic
 
@@ -111,7 +111,7 @@ class Preparation:
             writing=writing or None,
         )
 
-    def _attackers(self, name: str, source: RowSource, barred: Sequence[str], held: Sequence[str]) -> RowFile:
+    def _attackers(self, name: str, source: Source, barred: Sequence[str], held: Sequence[str]) -> RowFile:
         """One of the attacker's pools; its harmful rows are not the defender's."""
         prompts_only = name == KNOWN
         rows = KnownPrompts.known_rows(p.prompt for p in source.prompts()) if prompts_only else source.rows()

@@ -1,6 +1,6 @@
 """Where the rows and prompts of a grid come from: a file, the shipped demo data, or a public data set by name.
 
-A source in a grid is a path, or a mapping:
+A source in a grid is a path, a list of sources (`mixed_source`), or a mapping:
 
     file: FILE | demo: NAME | name: DATA SET   (part: train or eval, keep: all, safe or unsafe)
     where: {field: value or list of values}    only rows with these values (files only)
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,7 @@ class RowSource:
                 found = named_prompts(self.name, self.part or "eval", keep=self.keep)  # type: ignore[arg-type]
             else:
                 found = self._file_prompts()
-        different: dict[str, Prompt] = {}
-        for prompt in found:
-            different.setdefault(normalise(prompt.prompt), prompt)
-        kept = [prompt for prompt in different.values() if self._takes(prompt.prompt, None)]
+        kept = [prompt for prompt in different_prompts(found) if self._takes(prompt.prompt, None)]
         return self._first(sorted(kept, key=lambda prompt: place_of(prompt.prompt)))
 
     @property
@@ -95,6 +92,14 @@ class RowSource:
         if not found:
             refuse(self.path, "no row is left; widen `where`, `between` or `longest`.")
         return found[: self.count]
+
+
+def different_prompts(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """The first of each prompt."""
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        found.setdefault(normalise(prompt.prompt), prompt)
+    return list(found.values())
 
 
 def place_of(prompt: str) -> float:

@@ -17,7 +17,8 @@ from tvaccine_core.attacks.conversations import ChatRow, first_prompt
 from tvaccine_core.attacks.pools import one_per_question
 from tvaccine_core.data.named import Part, task_rows
 from tvaccine_core.experiments.keys import label, mapping, refuse, text, under
-from tvaccine_core.experiments.row_sources import RowSource, place_of, row_source
+from tvaccine_core.experiments.mixed_source import Source, source
+from tvaccine_core.experiments.row_sources import place_of
 
 KEYS = ("folder", "name", "train", "test")
 
@@ -30,8 +31,8 @@ class TaskPlan:
     name: str
     folder: Path | None = None
     public: str | None = None
-    train: RowSource | None = None
-    test: RowSource | None = None
+    train: Source | None = None
+    test: Source | None = None
 
     def rows(self, part: Part) -> list[ChatRow]:
         """The rows of a part, one a question, in the order of their prompts' hashes. Raises InvalidRequest."""
@@ -61,6 +62,6 @@ def _task(name: str, values: Any, path: str, folder: Path) -> TaskPlan:
     if set(given) == {"name"}:
         return TaskPlan(path, name, public=text(given["name"], f"{path}.name"))
     if set(given) == {"train", "test"}:
-        train, test = (row_source(given[part], f"{path}.{part}", folder) for part in ("train", "test"))
+        train, test = (source(given[part], f"{path}.{part}", folder) for part in ("train", "test"))
         return TaskPlan(path, name, train=train, test=test)
     refuse(path, "needs `folder`, or `name`, or both `train` and `test`.")

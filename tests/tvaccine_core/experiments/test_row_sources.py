@@ -8,6 +8,7 @@ import pytest
 
 from tvaccine_core.attacks.conversations import first_prompt
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.experiments import mixed_source
 from tvaccine_core.experiments.row_sources import RowSource, place_of, row_source
 
 
@@ -68,3 +69,30 @@ def test_a_source_without_rows_is_named(folder: Path, values: dict[str, Any], pa
     with pytest.raises(InvalidRequest) as error:
         source(folder, **values).rows()
     assert error.value.param == param
+
+
+def test_a_list_of_sources_is_all_of_them_in_one_order(folder: Path) -> None:
+    first, second = {"file": "rows.jsonl", "where": {"kind": "a"}, "count": 9}, {"demo": "task_train", "count": 7}
+    mixed = mixed_source.source([first, second], "data.x", folder)
+    rows = mixed.rows()
+    asked = [first_prompt(row) for row in rows]
+    parts = [first_prompt(row) for one in (first, second) for row in source(folder, **one).rows()]
+    assert sorted(asked) == sorted(parts)
+    assert asked == sorted(asked, key=place_of)
+    assert {row["messages"][1]["content"][:1] for row in rows} > {"r"}
+
+
+def test_a_question_of_two_sources_is_asked_once(folder: Path) -> None:
+    same = {"file": "prompts.jsonl"}
+    twice = mixed_source.source([same, {**same, "where": {"source": "x"}}], "data.x", folder)
+    assert twice.prompts() == source(folder, **same).prompts()
+    both = mixed_source.source([{"file": "rows.jsonl", "where": {"kind": kind}} for kind in "ba"], "data.x", folder)
+    answers = {first_prompt(row): len(row["messages"][1]["content"]) for row in both.rows()}
+    assert len(answers) == 41
+    assert all(length % 2 == 1 for asked, length in answers.items() if asked != "question 40")  # of kind b
+
+
+def test_a_fault_in_a_list_is_named_with_its_place(folder: Path) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        mixed_source.source(["rows.jsonl", {"file": "none.jsonl"}], "data.x", folder)
+    assert refused.value.param == "data.x[1].file"
