@@ -9,7 +9,6 @@ import typer
 from cli.output import JsonOption, finish
 from cli.vaccinate import parse_settings
 from tvaccine_core.alignment.methods import DEFAULT_METHOD
-from tvaccine_core.errors import InvalidRequest
 
 
 def estimate_command(
@@ -21,7 +20,6 @@ def estimate_command(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method; repeatable.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="Of the base's weights: bfloat16 or float32.")] = "bfloat16",
-    quantization: Annotated[str | None, typer.Option(help="4bit: the layers' weights in 4 bits.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say how much memory a training step will need at most; nothing is run and no weights are read."""
@@ -30,12 +28,9 @@ def estimate_command(
 
     from tvaccine_core.alignment.estimate import estimate_memory
     from tvaccine_core.models.base import base_config, choose_dtype
-    from tvaccine_core.models.quantization import FOUR_BIT
     from tvaccine_core.models.registry import EMBEDDED
 
-    if quantization not in (None, FOUR_BIT):
-        raise InvalidRequest(f"{quantization!r} is no quantization; use {FOUR_BIT}.", param="quantization")
     name = base or EMBEDDED
     numbers = choose_dtype(dtype, torch.device("cpu"))
-    estimate = estimate_memory(base_config(name), settings, numbers, four_bit=quantization == FOUR_BIT)
+    estimate = estimate_memory(base_config(name), settings, numbers)
     finish({"base": name, **estimate.to_dict()}, f"{name}: {estimate}", as_json=as_json)

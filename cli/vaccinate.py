@@ -13,7 +13,7 @@ import typer
 from cli.output import JsonOption, finish, say
 from tvaccine_core.alignment.methods import DEFAULT_METHOD, METHODS, alignment_config
 from tvaccine_core.alignment.settings import AlignmentSettings
-from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.errors import InvalidRequest, UnsupportedArchitecture
 
 STOPPED_STATUS = 75
 
@@ -46,12 +46,24 @@ def vaccinate_command(
         signal.signal(number, lambda *_: stop.set())
     alignment = alignment or demo_file("alignment")
     harmful = harmful or demo_file("probe")
+    _say_estimate(base or EMBEDDED, settings)
     done = _align(base or EMBEDDED, alignment, harmful, out, settings, stop, resume=resume)
     if not done:
         say(f"tvaccine: stopped; the same command goes on from the checkpoint in {out}")
         raise typer.Exit(STOPPED_STATUS)
     report = json.loads((out / "report.json").read_text("utf-8"))
     finish({"out": str(out), "report": report}, f"The vaccine lies in {out}", as_json=as_json)
+
+
+def _say_estimate(base: str, settings: AlignmentSettings) -> None:
+    """What a step will need of memory, where that can be told from the model's configuration."""
+    from tvaccine_core.alignment.estimate import estimate_memory
+    from tvaccine_core.models.base import base_config, choose_device, choose_dtype
+
+    try:
+        say(f"tvaccine: {estimate_memory(base_config(base), settings, choose_dtype('auto', choose_device('auto')))}")
+    except (InvalidRequest, UnsupportedArchitecture) as error:
+        say(f"tvaccine: no estimate of memory: {error.message}")
 
 
 def _align(

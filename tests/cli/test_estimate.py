@@ -39,7 +39,7 @@ def test_settings_count(tiny_base: Any) -> None:
     plain = total()
     assert total("--config", "batch_size=8") > plain
     assert total("--dtype", "float32") > plain
-    assert total("--quantization", "4bit") < plain
+    assert total("--config", "quantization=4bit") < plain
     assert total("--config", "lora_r=32") > plain
 
 
@@ -49,7 +49,7 @@ def test_settings_count(tiny_base: Any) -> None:
         (("--config", "gamma=none"), "gamma"),
         (("--method", "tar"), "method"),
         (("--config", "scheme=published"), "scheme"),
-        (("--quantization", "3bit"), "quantization"),
+        (("--config", "quantization=3bit"), "quantization"),
         (("--dtype", "int4"), "dtype"),
     ],
 )

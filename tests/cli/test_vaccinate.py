@@ -47,6 +47,7 @@ def test_it_leaves_a_vaccine_and_one_line_of_json(command: list[str], tmp_path: 
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["report"]["steps"] == 4
+    assert "A step of 2 rows of 96 tokens needs at most about" in done.stderr
     assert (tmp_path / "vaccine/adapter_model.safetensors").is_file()
 
 

@@ -31,6 +31,9 @@ class TVaccineConfig(AlignmentSettings):
     memory_budget_gb: upper bound, in 10^9 bytes, that weights, adapters with their optimizer state, and stored
         activations of a training step should stay under; layers are recomputed as far as needed. None: recompute
         nothing. Only for the efficient scheme.
+    fold_frozen: fold adapters that are frozen until the next draw into the base weights (float32 and float64, efficient
+        scheme only). prefix_batches: of how many micro-batches the lowest layers, where nothing is perturbed and
+        nothing trains, run in one forward; 1: each by itself. Both give the same numbers, to rounding.
 
     Each micro-batch gets its own perturbation. lora_dropout above 0 uses the same masks in both passes, so that the
     perturbation belongs to the network it is applied to.
@@ -47,6 +50,8 @@ class TVaccineConfig(AlignmentSettings):
     select: str = choice("weighted", ("weighted", "topk", "uniform"))
     scheme: str = choice("efficient", ("efficient", "two_pass", "published"))
     memory_budget_gb: float | None = number(None, 0.01, 1e5)
+    fold_frozen: bool = flag(False)
+    prefix_batches: int = whole(1, 1, 256)
 
     without_harmful_rows: ClassVar[str] = "use the method 'vaccine' or select 'uniform'"
 

@@ -37,7 +37,8 @@ from tvaccine_core.alignment.settings import AlignmentSettings
 from tvaccine_core.errors import InvalidRequest, UnsupportedArchitecture
 from tvaccine_core.models.adapters import lora_config, lora_targets
 from tvaccine_core.models.layers import find_layers
-from tvaccine_core.models.quantization import BYTES_PER_WEIGHT, is_four_bit
+from tvaccine_core.models.quantization import BYTES_PER_WEIGHT
+from tvaccine_core.models.quantizations import FOUR_BIT
 
 _MEASURED = 3  # layers of the model that is measured: the middle one has an ordinary layer on both sides
 
@@ -89,13 +90,11 @@ class MemoryEstimate:
         return text
 
 
-def estimate_memory(
-    model_config: Any, settings: AlignmentSettings, dtype: torch.dtype, *, four_bit: bool = False
-) -> MemoryEstimate:
+def estimate_memory(model_config: Any, settings: AlignmentSettings, dtype: torch.dtype) -> MemoryEstimate:
     """The peak of a training step of the efficient scheme.
 
-    model_config: as transformers reads it from config.json. dtype: of the base's weights; four_bit: those of the
-    layers' linear maps are kept in 4 bits. Raises InvalidRequest (param "method" or "scheme") for what takes other
+    model_config: as transformers reads it from config.json. dtype: of the base's weights that are not quantised.
+    Raises InvalidRequest (param "method" or "scheme") for what takes other
     steps, and UnsupportedArchitecture.
     """
     if not isinstance(settings, TVaccineConfig):
@@ -104,6 +103,7 @@ def estimate_memory(
         )
     if settings.scheme != "efficient":
         raise InvalidRequest("Memory is estimated for the scheme efficient only.", param="scheme")
+    four_bit = settings.quantization == FOUR_BIT
     outline = _outline(model_config, dtype)
     layers = len(find_layers(outline))
     weights, widest = _weight_bytes(outline, four_bit)
@@ -137,8 +137,7 @@ def estimate_for(model: Any, settings: AlignmentSettings) -> MemoryEstimate:
     Raises as `estimate_memory` does.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    four_bit = any(is_four_bit(module) for module in base.modules())
-    return estimate_memory(base.config, settings, base.get_input_embeddings().weight.dtype, four_bit=four_bit)
+    return estimate_memory(base.config, settings, base.get_input_embeddings().weight.dtype)
 
 
 def layer_bytes(model_config: Any, settings: AlignmentSettings, dtype: torch.dtype) -> LayerBytes:

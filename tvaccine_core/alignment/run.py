@@ -63,7 +63,7 @@ def align(
     started = time.monotonic()
     rows = read_alignment_rows(config, alignment_file, harmful_file)
     out.mkdir(parents=True, exist_ok=True)
-    loaded = load_base(base, dtype=dtype, device=device)
+    loaded = load_base(base, dtype=dtype, device=device, quantization=config.quantization)
     write_json_atomic(out / "config.json", {"base": loaded.name, "stage": STAGE, **config.to_dict()})
     trainer = _trainer(loaded, rows, out, config, should_stop)
     trainer.run(resume_from)

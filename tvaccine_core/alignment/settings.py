@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 
 from tvaccine_core.data.rows import Row
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.models.quantizations import QUANTIZATIONS
 
 Rule = Callable[[str, Any], None]  # (field name, value); raises InvalidRequest
 
@@ -90,6 +91,8 @@ class AlignmentSettings:
         averaged. max_length: tokens a row at most.
     warmup_ratio: share of the steps with rising learning rate. max_grad_norm: 0 clips nothing.
     save_every: steps between checkpoints.
+    quantization: "4bit" trains on a base whose linear maps are kept in 4 bits (QLoRA, arXiv 2305.14314; CUDA only);
+        "none" on the base as it is. The vaccine is of the base as published either way.
     """
 
     method: str
@@ -107,6 +110,7 @@ class AlignmentSettings:
     lora_dropout: float = number(0.0, 0.0, 0.9)
     seed: int = whole(42, 0, 2**32 - 1)
     save_every: int = whole(20)
+    quantization: str = choice("none", QUANTIZATIONS)
 
     without_harmful_rows: ClassVar[str] = "use the method 'vaccine' or 'sft'"
     """What to do for want of harmful rows: ends the sentence that asks for them."""

@@ -39,18 +39,15 @@ _LOG = logging.getLogger(__name__)
 STATE_FILE = "alignment_state.json"
 
 
-def make_scheme(model: nn.Module, layers: Layers, config: TVaccineConfig, *, fold_frozen: bool = False) -> Scheme:
-    """The scheme that `config` names, for a model whose adapters are all trainable yet.
-
-    fold_frozen: as for EfficientScheme; the other schemes do not fold.
-    """
+def make_scheme(model: nn.Module, layers: Layers, config: TVaccineConfig) -> Scheme:
+    """The scheme that `config` names, for a model whose adapters are all trainable yet."""
     rho = 0.0 if config.method == "sft" else config.rho
     if config.scheme == "two_pass":
         return TwoPassScheme(model, layers, rho)
     if config.scheme == "published":
         return PublishedScheme(model, layers, rho)
     budget = None if config.memory_budget_gb is None else config.memory_budget_gb * 1e9
-    return EfficientScheme(model, layers, rho, budget, fold_frozen=fold_frozen)
+    return EfficientScheme(model, layers, rho, budget, fold_frozen=config.fold_frozen)
 
 
 class TVaccineTrainer(AdapterTrainer):
@@ -61,9 +58,6 @@ class TVaccineTrainer(AdapterTrainer):
     on its own, with a perturbation of norm rho; the gradients of all micro-batches of a step are averaged by supervised
     tokens. Under `torchrun` every rank works on micro-batches of its own, as if they were further ones of the same
     step: each is perturbed by itself, all ranks draw the same layers, and gradients are averaged over all of them.
-
-    fold_frozen: see EfficientScheme. prefix_batches: of how many micro-batches the lowest layers, where nothing trains
-    and nothing is perturbed, are run in one forward; 1: each by itself.
     """
 
     def __init__(
@@ -71,8 +65,6 @@ class TVaccineTrainer(AdapterTrainer):
         *,
         config: TVaccineConfig,
         harmful: HarmfulBatches | None,
-        fold_frozen: bool = False,
-        prefix_batches: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,10 +74,10 @@ class TVaccineTrainer(AdapterTrainer):
         self.harmful = harmful
         self.adapters = find_adapters(self.model, layers)
         self.schedule = LayerSchedule(config, len(layers))
-        self.scheme = make_scheme(self.model, layers, config, fold_frozen=fold_frozen)
+        self.scheme = make_scheme(self.model, layers, config)
         self.window: Window | None = None
         self.history: dict[str, list[dict[str, Any]]] = {"probes": [], "draws": []}
-        self._coming = ComingBatches(prefix_batches)
+        self._coming = ComingBatches(config.prefix_batches)
         self._foreseen = 0
         self._entered: int | None = None
         self._reports: list[StepReport] = []

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.models.quantizations import NOT_QUANTIZED, QUANTIZATIONS
 
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
+_CHOICES = {"schedule": SCHEDULES, "quantization": QUANTIZATIONS}
 # Field -> lowest and highest value, both allowed.
 _WHOLE: dict[str, tuple[int, int]] = {
     "epochs": (1, 50),
@@ -51,6 +53,8 @@ class FineTuneConfig:
     seed: 0..2147483647; fixes the adapter's first weights, the order of rows and dropout.
     save_every: optimizer steps between checkpoints. validation_rows: at most this many rows of the validation
         file are measured, at every checkpoint.
+    quantization: "4bit" trains on a base whose linear maps are kept in 4 bits (CUDA only), "none" on the base as it is;
+        what is scored and released belongs to the base as published either way.
     """
 
     epochs: int = 3
@@ -69,6 +73,7 @@ class FineTuneConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     validation_rows: int = 64
+    quantization: str = NOT_QUANTIZED
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -106,9 +111,9 @@ def _as_whole(name: str, value: Any) -> Any:
 
 
 def _check(name: str, value: Any) -> None:
-    if name == "schedule":
-        if value not in SCHEDULES:
-            message = f"schedule must be one of {', '.join(SCHEDULES)}, not {value!r}."
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            message = f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}."
             raise InvalidRequest(message, param=name)
         return
     whole = name in _WHOLE

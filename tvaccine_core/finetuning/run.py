@@ -66,7 +66,7 @@ def fine_tune(
     chosen = defence or PLAIN
     files = needed_files(chosen, safe_file, harmful_file)
     out.mkdir(parents=True, exist_ok=True)
-    loaded = load_base(base, dtype=dtype, device=device)
+    loaded = load_base(base, dtype=dtype, device=device, quantization=config.quantization)
     facts = {"base": loaded.name, "stage": STAGE, **config.to_dict(), "defences": chosen.to_list()}
     write_json_atomic(out / "config.json", facts)
     user = require_valid(read_rows_file(training_file, min_rows=1))

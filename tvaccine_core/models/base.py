@@ -20,6 +20,7 @@ from tvaccine_core.models.fetch import fetch
 from tvaccine_core.models.gguf import converted
 from tvaccine_core.models.layers import find_layers
 from tvaccine_core.models.quantization import check_quantization, four_bit_config
+from tvaccine_core.models.quantizations import NOT_QUANTIZED
 from tvaccine_core.models.registry import REGISTRY
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -44,7 +45,7 @@ class Base:
     digest: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    quantization: str | None = None
+    quantization: str = NOT_QUANTIZED
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Place:
     digest: str
 
 
-def load_base(name: str, *, dtype: str = "auto", device: str = "auto", quantization: str | None = None) -> Base:
+def load_base(name: str, *, dtype: str = "auto", device: str = "auto", quantization: str = NOT_QUANTIZED) -> Base:
     """Loads a base model and its tokenizer.
 
     name: a registry name (fetched first if need be), a model directory, a path to a .gguf file, or a hub id.
@@ -72,7 +73,7 @@ def load_base(name: str, *, dtype: str = "auto", device: str = "auto", quantizat
     path = str(place.directory)
     # A quantised model is made where it stays: it cannot be cast or moved like another.
     kept: dict[str, Any] = {}
-    if quantization is not None:
+    if quantization != NOT_QUANTIZED:
         kept = {"quantization_config": four_bit_config(numbers), "device_map": {"": where}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)

@@ -14,21 +14,22 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.models.quantizations import NOT_QUANTIZED, QUANTIZATIONS
 
-FOUR_BIT = "4bit"
 BYTES_PER_WEIGHT = 0.5 + (1 + 4 / 256) / 64
 """A 4-bit number, and for 64 of them an 8-bit scale of which 256 share one of 32 bits."""
 
 
-def check_quantization(quantization: str | None, device: torch.device, dtype: torch.dtype) -> None:
-    """Raises InvalidRequest unless this machine can load a base with this quantization; None always can.
+def check_quantization(quantization: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Raises InvalidRequest unless this machine can load a base with this quantization; "none" always can.
 
     dtype: of the products with the weights.
     """
-    if quantization is None:
+    if quantization == NOT_QUANTIZED:
         return
-    if quantization != FOUR_BIT:
-        raise InvalidRequest(f"{quantization!r} is no quantization; use {FOUR_BIT} or none.", param="quantization")
+    if quantization not in QUANTIZATIONS:
+        message = f"quantization must be one of {', '.join(QUANTIZATIONS)}, not {quantization!r}."
+        raise InvalidRequest(message, param="quantization")
     if dtype == torch.float64:
         raise InvalidRequest("A base in 4 bits computes in bfloat16 or float32, not in float64.", param="dtype")
     if device.type != "cuda" or not torch.cuda.is_available():

@@ -1,7 +1,7 @@
 """A small alignment run, in this process or as one rank of several: `python ranks_program.py BASE OUT SETTINGS`.
 
-SETTINGS is JSON: fields of TVaccineConfig, and under "trainer" further arguments of the trainer. Leaves in OUT, for
-each rank, weights-RANK.safetensors and run-RANK.json (probes, draws, first_layer_calls).
+SETTINGS is JSON: fields of TVaccineConfig. Leaves in OUT, for each rank, weights-RANK.safetensors and run-RANK.json
+(probes, draws, first_layer_calls).
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def train(base_dir: Path, out: Path, settings: dict[str, Any], rank: int = 0, wo
     from tvaccine_core.training.arguments import training_arguments
     from tvaccine_core.training.order import ShuffledPasses
 
-    own = dict(settings.pop("trainer", {}))
     config = TVaccineConfig.from_dict(settings)
     base = load_base(str(base_dir), dtype="float64", device="cpu")
     plan = training_plan(config)
@@ -66,7 +65,6 @@ def train(base_dir: Path, out: Path, settings: dict[str, Any], rank: int = 0, wo
         metrics=AlignmentMetrics(out / f"metrics-{rank}.jsonl", stage="vaccinating", total=plan.steps),
         train_dataset=ShuffledPasses(examples(base.tokenizer, "row"), plan.draws * world, config.seed),
         data_collator=collate,
-        **own,
     )
     calls = count_layer_calls(model, len(trainer.schedule.selected or range(trainer.schedule.layers)))
     trainer.run()

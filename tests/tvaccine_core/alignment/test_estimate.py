@@ -34,10 +34,14 @@ def test_a_layer_is_measured_as_in_a_run(setting, batch, efficient, family):
     assert dataclasses.astuple(imagined) == dataclasses.astuple(real)
 
 
+def quantized(config, four_bit):
+    return dataclasses.replace(config, quantization="4bit" if four_bit else "none")
+
+
 @pytest.mark.parametrize("four_bit", [False, True])
 def test_weights_and_adapters_are_counted(setting, four_bit):
     here = setting(layers=LAYERS, dtype=torch.bfloat16)
-    estimate = estimate_memory(here.model.get_base_model().config, CONFIG, torch.bfloat16, four_bit=four_bit)
+    estimate = estimate_memory(here.model.get_base_model().config, quantized(CONFIG, four_bit), torch.bfloat16)
     base = {n: p for n, p in here.model.named_parameters() if ".lora_" not in n}
     maps = sum(p.numel() for n, p in base.items() if "_proj" in n)
     others = sum(p.numel() for p in base.values()) - maps
@@ -131,8 +135,8 @@ def test_seven_billion_parameters_on_small_cards():
         vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
     )
     for four_bit, budget in ((False, 22.0), (True, 11.0)):
-        settings = TVaccineConfig(batch_size=10, max_length=200, memory_budget_gb=budget)
-        estimate = estimate_memory(shape, settings, torch.bfloat16, four_bit=four_bit)
+        settings = quantized(TVaccineConfig(batch_size=10, max_length=200, memory_budget_gb=budget), four_bit)
+        estimate = estimate_memory(shape, settings, torch.bfloat16)
         assert estimate.weights == pytest.approx(3.87e9 if four_bit else 13.48e9, rel=0.01)
         assert estimate.total <= budget * 1e9
         assert 0 < estimate.recomputed < 20

@@ -96,8 +96,7 @@ def test_a_model_sharded_over_two_ranks_has_the_same_gradients(setting, batch, t
 def test_looking_ahead_and_folding_train_the_same(program, base, tmp_path):
     changes = {"gradient_accumulation_steps": 2, "steps": 6, "draw_every": 3, "seed": 17, "select": "uniform"}
     expected, plain = alone(program, base, tmp_path / "plain", **changes)
-    own = {"prefix_batches": 4, "fold_frozen": True}
-    weights, ahead = alone(program, base, tmp_path / "ahead", **changes, trainer=own)
+    weights, ahead = alone(program, base, tmp_path / "ahead", **changes, prefix_batches=4, fold_frozen=True)
     assert plain["draws"] == ahead["draws"]
     assert all(draw["selected"][0] > 0 for draw in plain["draws"])  # or there would be no prefix
     assert largest_difference(weights, expected) < 1e-9

@@ -188,3 +188,9 @@ def test_layers_are_never_dropped_at_random(tiny_base, files, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"layerdrop": 0.9}))
     found = train(base, files, tmp_path / "out", config)
     assert {name for name in expected if not expected[name].equal(found[name])} == set()
+
+
+def test_a_base_in_4_bits_is_refused_where_there_is_no_gpu(tiny_base, files, tmp_path):
+    with pytest.raises(InvalidRequest, match="CUDA") as refused:
+        train(tiny_base("llama"), files, tmp_path / "out", dataclasses.replace(CONFIG, quantization="4bit"))
+    assert refused.value.param == "quantization"

@@ -1,5 +1,6 @@
 """A whole fine-tuning run on a tiny vaccinated base."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from tiny_models import chat_rows
 
-from tvaccine_core.errors import BaseMismatch, InvalidTrainingFile
+from tvaccine_core.errors import BaseMismatch, InvalidRequest, InvalidTrainingFile
 from tvaccine_core.finetuning.config import FineTuneConfig
 from tvaccine_core.finetuning.run import fine_tune
 from tvaccine_core.models.adapter_files import WEIGHTS_FILE, load_adapter_weights, save_adapter
@@ -150,6 +151,13 @@ def test_bad_rows_are_named_before_anything_is_trained(base: str, tmp_path: Path
         fine_tune(base, None, path, tmp_path / "out", FineTuneConfig(max_length=100))
     assert [(detail["line"], detail["code"]) for detail in caught.value.details] == [(3, "row_too_long")]
     assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_a_base_in_4_bits_is_refused_where_there_is_no_gpu(base: str, rows_file: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, quantization="4bit")
+    with pytest.raises(InvalidRequest, match="CUDA") as refused:
+        fine_tune(base, None, rows_file, tmp_path / "out", config, device="cpu")
+    assert refused.value.param == "quantization"
 
 
 def test_a_vaccine_of_another_base_is_refused(

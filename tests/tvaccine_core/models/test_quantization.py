@@ -33,10 +33,10 @@ def test_without_a_gpu_it_is_refused_before_anything_is_loaded(tiny_base: Any) -
 
 
 def test_unknown_quantizations_are_refused(tiny_base: Any) -> None:
-    with pytest.raises(InvalidRequest, match="use 4bit") as error:
+    with pytest.raises(InvalidRequest, match="one of none, 4bit") as error:
         load_base(str(tiny_base("llama")), device="cpu", quantization="3bit")
     assert error.value.param == "quantization"
-    assert load_base(str(tiny_base("llama")), device="cpu").quantization is None
+    assert load_base(str(tiny_base("llama")), device="cpu").quantization == "none"
 
 
 def test_float64_is_refused() -> None:
