@@ -12,6 +12,7 @@ from api.middleware import BodyLimit, RequestEnvelope
 from api.openapi import install_openapi
 from api.routes import (
     adapters,
+    admin_audit,
     admin_keys,
     admin_safety_reports,
     admin_vaccinations,
@@ -38,13 +39,14 @@ ROUTERS = (
     admin_vaccinations,
     admin_safety_reports,
     admin_keys,
+    admin_audit,
     health,
 )
 TAGS = [
     {"name": "files", "description": "Training data."},
     {"name": "fine-tuning", "description": "Jobs, their history, their safety report and their adapter."},
     {"name": "models", "description": "Base models and released fine-tuned ones."},
-    {"name": "admin", "description": "Vaccines, projects and keys; needs a key with the role admin."},
+    {"name": "admin", "description": "Vaccines, projects, keys and the audit trail; needs a key with the role admin."},
     {"name": "health", "description": "For load balancers; needs no key."},
 ]
 DESCRIPTION = (

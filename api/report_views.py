@@ -1,9 +1,12 @@
 """A job's safety report as its owner and as an admin see it: the document, the page and the picture."""
 
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.orm import Session
 
+from api.auth import Caller
 from api.context import Context
 from service.db.models import Job
+from service.db.repositories.audit import AdminAuditRepository
 from service.db.repositories.evaluations import EvaluationRepository
 from service.safety_reports import read_document, read_picture
 from tvaccine_core.errors import InvalidRequest, NotFound
@@ -12,6 +15,11 @@ from tvaccine_core.evaluation.report.document import ScoringReport
 PRIVATE = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 # The page shows what a model wrote: the browser runs nothing and fetches nothing, whatever the page says.
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def note_reading(session: Session, admin: Caller, job_id: str) -> None:
+    """Leave in the audit trail who reads what a model said to harmful prompts."""
+    AdminAuditRepository(session).append(admin.key_id, "safety_report.read", job_id)
 
 
 def report_key(context: Context, job: Job) -> str:

@@ -7,6 +7,7 @@ from api.auth import Caller, CallerDep
 from api.context import ContextDep
 from api.job_views import require_any_job, require_job
 from api.openapi import errors
+from api.report_views import note_reading
 from api.schemas.safety import SafetyReport, Scoring
 from service.db.models import Evaluation, Job
 from service.db.repositories.evaluations import EvaluationRepository
@@ -19,9 +20,11 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["fine-tuning"])
 
 @router.get("/safety", summary="Retrieve a job's safety report", responses=errors(401, 404, 503))
 def safety(context: ContextDep, caller: CallerDep, job_id: str) -> SafetyReport:
-    """The scorings of the job's adapter. With an admin key, of any project, and with prompts and answers."""
-    with context.read() as session:
+    """The scorings of the job's adapter. With an admin key, of any project, and with prompts and answers; that is in the audit trail."""
+    with context.write() if caller.is_admin else context.read() as session:
         job = visible_job(session, caller, job_id)
+        if caller.is_admin:
+            note_reading(session, caller, job_id)
         scorings = EvaluationRepository(session).list(job_id)
     last = scorings[0] if scorings else None
     return SafetyReport(

@@ -175,3 +175,26 @@ def test_the_api_loads_no_drawing() -> None:
     program = "import sys, api.app; print([m for m in ('matplotlib', 'jinja2', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_who_reads_answers_is_in_the_audit_trail(
+    get: Get, alice: openai.OpenAI, admin: openai.OpenAI, scored: str
+) -> None:
+    def trail() -> list[tuple[str, str]]:
+        entries = get(admin, "/v1/admin/audit?limit=50").json()["data"]
+        return [(one["action"], one["subject"]) for one in entries]
+
+    before = trail()
+    get(alice, OWNER.format(scored))
+    get(admin, ADMIN.format(scored) + ".png")
+    assert trail() == before
+    for path in (ADMIN, ADMIN + ".html", "/v1/fine_tuning/jobs/{}/safety"):
+        assert get(admin, path.format(scored)).status_code == 200
+    assert trail() == [("safety_report.read", scored)] * 3 + before
+    (newest, *_) = get(admin, "/v1/admin/audit?limit=1").json()["data"]
+    assert newest["actor"].startswith("key_")
+    assert get(admin, "/v1/admin/audit?limit=1").json()["has_more"]
+
+
+def test_the_audit_trail_is_for_admins(get: Get, alice: openai.OpenAI) -> None:
+    assert get(alice, "/v1/admin/audit").status_code == 403
