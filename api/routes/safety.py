@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["fine-tuning"])
 
 @router.get("/safety", summary="Retrieve a job's safety report", responses=errors(401, 404, 503))
 def safety(context: ContextDep, caller: CallerDep, job_id: str) -> SafetyReport:
-    """The scorings of the job's adapter. With an admin key, of any project, and with prompts and answers; that is in the audit trail."""
+    """The scorings of the job's adapter. With an admin key, of any project, with prompts and answers, and audited."""
     with context.write() if caller.is_admin else context.read() as session:
         job = visible_job(session, caller, job_id)
         if caller.is_admin:
