@@ -10,6 +10,7 @@ from typing import Any
 from tvaccine_core.attacks.attack import Attack
 from tvaccine_core.attacks.written_refusals import NEW_TOKENS
 from tvaccine_core.experiments.attack_files import ROWS_FILE
+from tvaccine_core.experiments.cost import measured
 from tvaccine_core.experiments.grid import Cell, Grid
 from tvaccine_core.experiments.materials import Materials
 from tvaccine_core.experiments.measuring import examination
@@ -18,6 +19,8 @@ from tvaccine_core.experiments.training_runs import run_once
 from tvaccine_core.finetuning.run import fine_tune
 from tvaccine_core.metrics.answering import greedy
 from tvaccine_core.models.base import load_base
+from tvaccine_core.repair.noise import add_noise
+from tvaccine_core.repair.noise_config import NoiseConfig
 from tvaccine_core.repair.panacea import repair
 
 USER = "user"
@@ -80,6 +83,10 @@ class CellRuns:
         settings = cell.method.repair_settings(cell.seed)
         if settings is None:
             raise ValueError("a method without repair has nothing to repair with")
+        if isinstance(settings, NoiseConfig):
+            with measured(self.device) as cost:
+                add_noise(_folder(vaccine), tuned / USER, folder, settings)
+            return cost.to_dict()
 
         def run(out: Path, resume: Path | None) -> None:
             repair(

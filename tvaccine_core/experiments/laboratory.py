@@ -108,7 +108,7 @@ class Laboratory:
 
     def _opened(self, method: MethodPlan) -> list[str]:
         """The provider's rows that are opened after the alignment."""
-        harmful = method.defence.needs_harmful_rows or method.repair is not None
+        harmful = method.defence.needs_harmful_rows or method.repairs_with_harmful_rows
         safe = "safe" if "safe" in self.materials.provider else "alignment"
         return [*(["harmful"] if harmful else []), *([safe] if method.defence.needs_safe_rows else [])]
 

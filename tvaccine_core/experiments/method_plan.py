@@ -4,7 +4,7 @@
       - name: t_vaccine + lisa
         alignment: {method: t_vaccine, rho: 0.3, steps: 80}   # or none
         finetuning: {name: lisa, rho: 1}                      # or none; a list stacks safe_mixing with another
-        repair: {steps: 20, panacea: {rho: 1}}                # or none
+        repair: {steps: 20, panacea: {rho: 1}}                # or {name: random_noise, sigma: 0.01}, or none
 
 `seconds` in place of `steps` gives an alignment as many steps as take that long here.
 """
@@ -22,8 +22,13 @@ from tvaccine_core.experiments.keys import label, mapping, number, refuse, under
 from tvaccine_core.finetuning.defences import Defence, defence_config
 from tvaccine_core.finetuning.panacea_config import PanaceaConfig
 from tvaccine_core.repair.config import RepairConfig
+from tvaccine_core.repair.noise_config import RANDOM_NOISE, NoiseConfig
 
-NONE = "none"
+NONE, NAME = "none", "name"
+REPAIRS: dict[str, type[RepairConfig] | type[NoiseConfig]] = {
+    PanaceaConfig.name: RepairConfig,
+    RANDOM_NOISE: NoiseConfig,
+}
 KEYS = ("name", "alignment", "finetuning", "repair", "tune")
 STAGES = ("alignment", "finetuning", "repair")
 LONGEST_RUN = 10.0**7
@@ -50,9 +55,18 @@ class MethodPlan:
         """The alignment's settings; the cell's seed unless the grid fixes one."""
         return None if self.alignment is None else alignment_config({"seed": seed, **self.alignment})
 
-    def repair_settings(self, seed: int) -> RepairConfig | None:
+    def repair_settings(self, seed: int) -> RepairConfig | NoiseConfig | None:
         """The repair's settings; the cell's seed unless the grid fixes one."""
-        return None if self.repair is None else RepairConfig.from_dict({"seed": seed, **self.repair})
+        if self.repair is None:
+            return None
+        values = {"seed": seed, **self.repair}
+        kind = REPAIRS[values.pop(NAME)]
+        return kind.from_dict(values)
+
+    @property
+    def repairs_with_harmful_rows(self) -> bool:
+        """Whether the repair opens the provider's harmful rows."""
+        return self.repair is not None and self.repair[NAME] == PanaceaConfig.name
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -60,7 +74,7 @@ class MethodPlan:
         settings = self.alignment_settings(SEED_ONLY_FOR_CHECKING)
         found = [] if settings is None else ["alignment"]
         harmful = settings is not None and settings.needs_harmful_rows
-        if harmful or self.defence.needs_harmful_rows or self.repair is not None:
+        if harmful or self.defence.needs_harmful_rows or self.repairs_with_harmful_rows:
             found.append("harmful")
         return (*found, "safe") if self.defence.needs_safe_rows else tuple(found)
 
@@ -96,10 +110,11 @@ def _repair(value: Any, path: str, max_length: int) -> dict[str, Any] | None:
     if _is_none(value):
         return None
     given = {"name": value} if isinstance(value, str) else mapping(value, path)
-    name = given.pop("name", PanaceaConfig.name)
-    if name != PanaceaConfig.name:
-        refuse(f"{path}.name", f"{name!r} is no repair; use {PanaceaConfig.name}.")
-    return {"max_length": max_length + HEADROOM, **given}
+    name = given.pop(NAME, PanaceaConfig.name)
+    if name not in REPAIRS:
+        refuse(f"{path}.{NAME}", f"{name!r} is no repair; use {' or '.join(REPAIRS)}.")
+    longest = {"max_length": max_length + HEADROOM} if name == PanaceaConfig.name else {}
+    return {NAME: name, **longest, **given}
 
 
 def _is_none(value: Any) -> bool:

@@ -10,26 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel, set_seed
 
 from tvaccine_core.data.rows import read_rows_file, require_valid
 from tvaccine_core.data.tokenise import Collator, encode_rows
-from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.finetuning.config import FineTuneConfig
 from tvaccine_core.finetuning.defences import Defence
 from tvaccine_core.finetuning.provider_rows import HARMFUL, digests, encode_provider_rows, read_provider_rows
 from tvaccine_core.finetuning.results import save_adapters, training_report
 from tvaccine_core.finetuning.trainers import make_trainer, plot_course
 from tvaccine_core.finetuning.training_rows import TrainingRows
-from tvaccine_core.models.adapter_files import WEIGHTS_FILE, load_adapter_weights
-from tvaccine_core.models.adapter_records import check_base, read_record
+from tvaccine_core.models.adapter_files import load_adapter_weights
+from tvaccine_core.models.adapter_records import check_base
 from tvaccine_core.models.adapters import USER, add_user_adapter, add_vaccine
 from tvaccine_core.models.base import Base, load_base
-from tvaccine_core.models.digest import sha256_of
 from tvaccine_core.repair.config import RepairConfig
+from tvaccine_core.repair.earlier import earlier_record
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.stop import never
 
@@ -63,7 +61,8 @@ def repair(
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     loaded = load_base(base, dtype=dtype, device=device)
-    earlier = _record(user_adapter_dir, vaccine_dir, loaded)
+    earlier = earlier_record(user_adapter_dir, vaccine_dir)
+    check_base(user_adapter_dir, loaded.digest)
     defence = Defence(rule=config.panacea)
     asked = [{**one, "stage": STAGE, "steps": config.steps} for one in defence.to_list()]
     write_json_atomic(out / "config.json", {"base": loaded.name, "stage": STAGE, **config.to_dict()})
@@ -88,20 +87,6 @@ def repair(
     report = training_report(trainer, rows, course, asked, out)
     seconds = round(time.monotonic() - started, 3)
     write_json_atomic(out / "report.json", {**report, "earlier_defences": past, "seconds": seconds})
-
-
-def _record(directory: Path, vaccine_dir: Path | None, base: Base) -> dict[str, Any]:
-    """The adapter's record, which must go with base and vaccine."""
-    record = read_record(directory)
-    if record["kind"] != "user":
-        message = f"{directory.name} is a {record['kind']} adapter; give the user/ directory of a fine-tuning run."
-        raise InvalidRequest(message, param="user_adapter_dir")
-    check_base(directory, base.digest)
-    vaccine = None if vaccine_dir is None else sha256_of([vaccine_dir / WEIGHTS_FILE])
-    if record.get("vaccine_sha256", vaccine) != vaccine:
-        message = f"{directory.name} was trained beside another vaccine; give that one as vaccine_dir."
-        raise InvalidRequest(message, param="vaccine_dir")
-    return record
 
 
 def _settings(config: RepairConfig, directory: Path) -> FineTuneConfig:

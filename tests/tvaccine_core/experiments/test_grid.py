@@ -13,6 +13,7 @@ from tvaccine_core.attacks.registry import ATTACKS
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.experiments.grid import cells, read_grid
 from tvaccine_core.experiments.grid_file import read_grid_file
+from tvaccine_core.repair.noise_config import NoiseConfig
 
 GRIDS = Path(__file__).parents[3] / "bench" / "grids"
 Read = Callable[[dict[str, Any]], Any]
@@ -83,13 +84,15 @@ def test_a_stack_names_what_it_opens(values: dict[str, Any], read: Read) -> None
         },
         {"name": "plain", "alignment": "sft", "finetuning": "none", "repair": "panacea"},
         {"name": "panacea", "finetuning": "panacea"},
+        {"name": "noise", "alignment": "sft", "repair": {"name": "random_noise", "sigma": 0.5}},
     ]
-    stack, plain, panacea = read(values).methods
+    stack, plain, panacea, noise = read(values).methods
     assert stack.needs == ("alignment", "harmful", "safe")
     assert [part["name"] for part in stack.defence.to_list()] == ["safe_mixing", "lisa"]
     assert (stack.repair_settings(7).seed, stack.repair_settings(7).panacea.rho) == (7, 2)
     assert plain.needs == ("alignment", "harmful")
     assert (panacea.needs, panacea.repair_settings(0)) == (("harmful",), None)
+    assert (noise.needs, noise.repair_settings(7)) == (("alignment",), NoiseConfig(sigma=0.5, seed=7))
 
 
 MISTAKES: list[tuple[str, Any, str]] = [
@@ -127,6 +130,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("methods.1.finetuning", {"name": "lisa", "rho": -1}, "methods[1].finetuning.rho"),
     ("methods.1.repair", "magic", "methods[1].repair.name"),
     ("methods.1.repair", {"steps": 0}, "methods[1].repair.steps"),
+    ("methods.1.repair", {"name": "random_noise", "steps": 2}, "methods[1].repair.steps"),
     ("methods.1.tune", {"alignment.rho": [1]}, "methods[1].tune"),
     ("attacks.0", "magic", "attacks[0].attack"),
     ("attacks.0", {"name": "harmful_mixing", "ratio": 7}, "attacks[0].ratio"),

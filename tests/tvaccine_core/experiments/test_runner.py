@@ -231,3 +231,18 @@ def test_a_base_that_is_not_there_ends_the_run(grid: Any, folder: Path) -> None:
     with pytest.raises(Exception, match="absent") as error:
         run_grid(grid_from(values, folder, "g"), folder / "nowhere")
     assert not isinstance(error.value, InvalidRequest)
+
+
+def test_a_repair_by_noise_needs_no_rows_and_no_steps(grid: Any, folder: Path) -> None:
+    values = deepcopy(dict(grid.values))
+    noise = {"name": "noise", "alignment": "none", "repair": {"name": "random_noise", "sigma": 0.3}}
+    values |= {"methods": [{"name": "stock", "alignment": "none"}, noise], "reference": "stock", "ratios": [0.25]}
+    values["attacks"] = ["harmful_mixing"]
+    values["data"]["provider"] = {}
+    run_grid(grid_from(values, folder, "noise"), folder / "noise")
+    plain, noised = records(folder / "noise")
+    assert noised["training_report"]["noise_norm"] > 1
+    assert noised["configuration"]["repair"]["sigma"] == 0.3
+    assert noised["costs"]["repair"]["seconds"] > 0
+    assert noised["adapter_sha256"] != plain["adapter_sha256"]
+    assert noised["results"]["writing"]["perplexity"] != plain["results"]["writing"]["perplexity"]
