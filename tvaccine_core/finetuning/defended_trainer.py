@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from tvaccine_core.alignment.adapter_weights import trained
+from tvaccine_core.alignment.cpu_attention import attend_in_float32
+from tvaccine_core.alignment.lora_linear import LoraKernels
 from tvaccine_core.training.files import write_json_atomic, write_text_atomic
 from tvaccine_core.training.trainer import AdapterTrainer
 
@@ -45,6 +47,15 @@ class DefendedTrainer(AdapterTrainer):
         self.parameters = trained(self.model, self.adapter_name)
         self._entered: int | None = None
         self.add_callback(StepEndCallback(self))
+
+    def run(self, resume_from: Path | None = None) -> None:
+        """See AdapterTrainer. Vaccine and user adapter take part in one product while it trains."""
+        kernels, restore_attention = LoraKernels(self.model), attend_in_float32(self.model)
+        try:
+            super().run(resume_from)
+        finally:
+            restore_attention()
+            kernels.remove()
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
