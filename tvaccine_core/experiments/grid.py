@@ -10,6 +10,7 @@ from typing import Any
 from tvaccine_core.attacks.registry import ATTACKS
 from tvaccine_core.experiments.attack_plan import AttackPlan, Strength, attack_plans, strengths, without_twins
 from tvaccine_core.experiments.evaluation_plan import EvaluationPlan, evaluation_plan
+from tvaccine_core.experiments.exclusions import Exclusion, exclusions, is_left_out
 from tvaccine_core.experiments.grid_file import read_grid_file
 from tvaccine_core.experiments.keys import different, flag, label, mapping, number, refuse, several, text, whole
 from tvaccine_core.experiments.method_plan import MethodPlan, method_plan
@@ -19,7 +20,7 @@ from tvaccine_core.experiments.task_plan import TaskPlan, task_plans
 
 KEYS = (
     "title", "base", "dtype", "device", "max_length", "data", "tasks", "methods", "reference", "attacks", "rows",
-    "ratios", "training", "strengths", "seeds", "evaluation", "sweep", "keep_adapters",
+    "ratios", "training", "strengths", "seeds", "leave_out", "evaluation", "sweep", "keep_adapters",
 )  # fmt: skip
 NEEDED = ("base", "data", "tasks", "methods", "attacks", "strengths", "seeds", "evaluation")
 PROVIDER = ("alignment", "harmful", "safe")
@@ -33,8 +34,8 @@ MAX_LENGTH = 256
 class Grid:
     """What is run. provider: rows that the defender holds; attacker: rows that attacks draw from, by pool.
 
-    reference: the method that others are compared with, pair by pair. values: for the record, the file's
-    own with its variables not filled in.
+    reference: the method that others are compared with, pair by pair. left_out: combinations that are not run.
+    values: for the record, the file's own with its variables not filled in.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Grid:
     device: str = "auto"
     keep_adapters: bool = False
     sweep: Sweep | None = None
+    left_out: tuple[Exclusion, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,14 +94,15 @@ def read_grid(path: Path) -> Grid:
 
 def cells(grid: Grid) -> list[Cell]:
     """All cells, seed by seed, so that a run cut short holds whole comparisons."""
-    return [
+    whole_grid = (
         Cell(method, attack, strength, task, seed)
         for seed in grid.seeds
         for task in grid.tasks
         for strength in grid.strengths
         for attack in grid.attacks
         for method in grid.methods
-    ]
+    )
+    return [cell for cell in whole_grid if not is_left_out(cell.coordinates, grid.left_out)]
 
 
 def grid_from(values: Mapping[str, Any], folder: Path, name: str) -> Grid:
@@ -134,7 +137,17 @@ def grid_from(values: Mapping[str, Any], folder: Path, name: str) -> Grid:
         values=dict(values),
     )
     _require_rows(grid)
-    return grid
+    return replace(grid, left_out=_left_out(given.get("leave_out"), grid))
+
+
+def _left_out(values: Any, grid: Grid) -> tuple[Exclusion, ...]:
+    """The combinations that are not run; some must be left."""
+    everything = [cell.coordinates for cell in cells(grid)]
+    known = {axis: list(dict.fromkeys(one[axis] for one in everything)) for axis in everything[0]}
+    entries = exclusions(values, "leave_out", known)
+    if all(is_left_out(one, entries) for one in everything):
+        refuse("leave_out", "leaves no cell; drop an entry.")
+    return entries
 
 
 def _sources(values: Any, path: str, folder: Path, known: Collection[str]) -> dict[str, Source]:

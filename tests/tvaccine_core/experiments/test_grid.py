@@ -57,6 +57,22 @@ def test_methods_meet_every_attack_ratio_strength_task_and_seed(values: dict[str
     )
 
 
+def test_combinations_are_left_out_for_all_methods_alike(values: dict[str, Any], read: Read) -> None:
+    values["ratios"] = [0, 0.25, 0.5]
+    values["strengths"]["weak"] = {"learning_rate": 1e-5, "epochs": 1}
+    everything = cells(read(values))
+    values["leave_out"] = [{"ratio": [0, 0.5], "strength": "weak"}, {"method": "stock", "ratio": 0.5}]
+    kept = cells(read(values))
+    gone = [
+        cell.coordinates
+        for cell in everything
+        if (cell.strength.name == "weak" and cell.attack.attack.ratio != 0.25)
+        or (cell.method.name == "stock" and cell.attack.attack.ratio == 0.5)
+    ]
+    assert 0 < len(gone) < len(everything)
+    assert [cell.coordinates for cell in kept] == [c.coordinates for c in everything if c.coordinates not in gone]
+
+
 def test_attacks_without_poison_are_one_benign_cell(values: dict[str, Any], read: Read) -> None:
     values["attacks"] = ["harmful_mixing", {"name": "identity_shift", "n": 6}, "refuse_then_answer"]
     values["ratios"] = [0, 0.01, 0.25]  # 1 % of 12 rows is none
@@ -108,6 +124,10 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("ratios", ["many"], "ratios"),
     ("rows", 0, "rows"),
     ("reference", "other", "reference"),
+    ("leave_out", [{}], "leave_out[0]"),
+    ("leave_out", [{"speed": 1}], "leave_out[0].speed"),
+    ("leave_out", [{"ratio": 0.77}], "leave_out[0].ratio"),
+    ("leave_out", [{"task": "tickets"}], "leave_out"),
     ("tasks", {}, "tasks"),
     ("tasks.tickets.train", None, "tasks.tickets"),
     ("tasks.tickets.train.demo", "no_such", "tasks.tickets.train.name"),
