@@ -28,6 +28,10 @@ def bench_command(
     table: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Draw tables and figures of this directory.")
     ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="With --table: first copy what may be shown (no prompt, no answer) here."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only check the grid and count its cells.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -38,8 +42,10 @@ def bench_command(
     """
     if (grid is None) == (table is None):
         raise InvalidRequest("Give a grid to run, or --table DIR to draw what is there.", param="grid")
+    if publish is not None and table is None:
+        raise InvalidRequest("--publish copies the results of --table DIR; name that folder.", param="publish")
     if table is not None:
-        result = draw(table)
+        result = draw(table if publish is None else _published(table, publish))
         finish(result, _drawn_words(result), as_json=as_json)
         return
     from tvaccine_core.experiments.grid import read_grid
@@ -93,6 +99,13 @@ def draw(folder: Path) -> dict[str, Any]:
         "figures": [str(path) for path in pictures],
         "sweep": sweep and str(sweep),
     }
+
+
+def _published(table: Path, to: Path) -> Path:
+    from tvaccine_core.experiments.publication import publish
+
+    publish(table, to)
+    return to
 
 
 def _drawn_words(result: dict[str, Any]) -> str:

@@ -99,6 +99,15 @@ def test_the_tiny_grid_survives_a_kill_and_draws_everything(environment: dict[st
     assert drawn.exit_code == 0, drawn.output
     assert (out / "table.md").read_text() == markdown
 
+    copy = tmp_path / "copy"
+    shown = CliRunner().invoke(app, ["bench", "--table", str(out), "--publish", str(copy)])
+    assert shown.exit_code == 0, shown.output
+    assert (copy / "table.md").read_text() == markdown
+    assert {path.name for path in (copy / "figures").iterdir()} == PICTURES
+    assert {path.name for path in copy.iterdir()} == {
+        "cells", "vaccines", "figures", "plan.json", "table.md", "table.csv", "cells.csv",
+    }  # fmt: skip
+
 
 def test_ctrl_c_ends_with_a_word_and_a_status(environment: dict[str, str], tmp_path: Path) -> None:
     values = yaml.safe_load(TINY.read_text())
@@ -143,6 +152,7 @@ def test_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert error().param == "grid"
     assert error(str(TINY), "--table", str(tmp_path)).param == "grid"
     assert error("--table", str(tmp_path)).param == "table"
+    assert error(str(TINY), "--publish", str(tmp_path)).param == "publish"
     assert "TINY_BASE is not set" in error(str(TINY), "--plan").message
     monkeypatch.setenv("TINY_BASE", "x")
     assert error(str(TINY)).param == "out"

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.experiments.columns import COLUMNS
-from tvaccine_core.experiments.plan_file import PlannedCell, PlannedGrid
+from tvaccine_core.experiments.plan_file import PlannedGrid, vaccine_folder
 from tvaccine_core.experiments.summary import Estimate, Group, estimate, groups, ordered
 from tvaccine_core.metrics.figures.basin import draw_basin
 from tvaccine_core.metrics.figures.canvas import LINES, drawn, grid, shortened
@@ -168,7 +168,7 @@ def _layers(plan: PlannedGrid, out: Path) -> list[Path]:
     files: list[tuple[str, Path]] = []
     seen: set[Path] = set()
     for cell in plan.finished:
-        folder = _vaccine_folder(cell)
+        folder = vaccine_folder(cell)
         method = cell.coordinates["method"]
         if folder is None or folder in seen or method in {name for name, _ in files}:
             continue
@@ -181,11 +181,6 @@ def _layers(plan: PlannedGrid, out: Path) -> list[Path]:
         draw_gradient_norms(curves, path, f"Gradient norms of the layers: {method}")
         files.append((method, path))
     return [path for _, path in files]
-
-
-def _vaccine_folder(cell: PlannedCell) -> Path | None:
-    vaccine = (cell.record or {}).get("vaccine")
-    return None if vaccine is None else cell.folder.parents[1] / "vaccines" / vaccine["folder"]
 
 
 def _at_highest_ratio(mine: Sequence[Group]) -> list[Group]:

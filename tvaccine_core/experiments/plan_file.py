@@ -48,6 +48,12 @@ class PlannedGrid:
         return tuple(cell for cell in self.cells if cell.record is not None)
 
 
+def vaccine_folder(cell: PlannedCell) -> Path | None:
+    """Where a finished cell's vaccine lies, or lay; None without one."""
+    vaccine = (cell.record or {}).get("vaccine")
+    return None if vaccine is None else cell.folder.parents[1] / "vaccines" / vaccine["folder"]
+
+
 def write_plan(out: Path, grid: Grid, placed: Sequence[tuple[Cell, Path]]) -> None:
     """Writes the plan of a grid. placed: its cells with their folders, under `out`."""
     cells = [

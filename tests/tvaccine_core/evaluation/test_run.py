@@ -100,7 +100,7 @@ def test_the_report_says_what_was_scored_by_whom(
     assert stock["adapter_sha256"] is None
     assert report["prompts_sha256"] == "sha256:" + hashlib.sha256(prompts_file.read_bytes()).hexdigest()
     assert report["base_digest"] == load_tiny().digest
-    assert report["judge"]["name"] == "hidden-state-probe"
+    assert report["judge"]["name"] == "embedded"
     assert report["judge"]["threshold"] == 0.5
     assert (report["verdict"], len(report["answers"])) == (None, 15)
     # the adapter speaks, the stock base judges

@@ -32,7 +32,7 @@ def test_every_row_gets_a_score(screened: Callable[..., dict[str, Any]], rows_fi
     report = screened(rows_file, bias=1000.0)
     assert [row["line"] for row in report["rows"]] == list(range(1, 13))
     assert (report["flagged"], report["n"], report["percent"]) == (12, 12, 100.0)
-    assert report["judge"]["name"] == "hidden-state-probe"
+    assert report["judge"]["name"] == "embedded"
     report = screened(rows_file, bias=-1000.0)
     assert report["flagged"] == 0
     assert screened(rows_file, bias=-1000.0, config=ScreenConfig(threshold=0.0))["flagged"] == 12

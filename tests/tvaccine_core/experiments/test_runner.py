@@ -15,6 +15,7 @@ from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.experiments.grid import cells, grid_from
 from tvaccine_core.experiments.laboratory import Laboratory
 from tvaccine_core.experiments.plan_file import read_plan
+from tvaccine_core.experiments.publication import publish
 from tvaccine_core.experiments.runner import run_grid
 from tvaccine_core.experiments.store import identity_of
 from tvaccine_core.experiments.summary import check_equal_attacks
@@ -74,6 +75,20 @@ def test_a_vaccine_is_made_once_and_measured_once(finished: Path) -> None:
     befores = {one["coordinates"]["method"]: one["before"] for one in records(finished)}
     assert set(befores) == {"stock", "SFT", "stack"}
     assert all(one["before"] == befores[one["coordinates"]["method"]] for one in records(finished))
+
+
+def test_a_published_copy_holds_no_text_and_is_gone_on_with(finished: Path, grid: Any, tmp_path: Path) -> None:
+    copies = publish(finished, tmp_path / "copy")
+    assert sum(copy.name == "cell.json" for copy in copies) == 9
+    assert sum(copy.parent.parent.name == "vaccines" for copy in copies) == 2
+    published = " ".join(copy.read_text() for copy in copies)
+    said = [one for path in finished.glob("*/*/answers/*.json") for one in json.loads(path.read_text())]
+    texts = {one["said"] for one in said} | {one["asked"] for one in said if isinstance(one["asked"], str)}
+    long = [text for text in texts if len(text) > 20]
+    assert len(long) > 5
+    assert not [text for text in long if text in published or json.dumps(text)[1:-1] in published]
+    outcome = run_grid(grid, tmp_path / "copy")
+    assert (outcome.done, outcome.new, outcome.failed) == (9, 0, [])
 
 
 def test_a_record_holds_configuration_digests_version_time_and_memory(finished: Path, grid: Any) -> None:

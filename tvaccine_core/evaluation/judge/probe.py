@@ -121,7 +121,7 @@ class Probe:
 class ProbeJudge:
     """A probe together with the loaded base that it reads."""
 
-    name = "hidden-state-probe"
+    name = "embedded"
     languages: frozenset[str] | None = frozenset({"en"})
 
     def __init__(self, probe: Probe, base: Base) -> None:

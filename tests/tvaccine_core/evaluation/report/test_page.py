@@ -65,7 +65,7 @@ def test_users_read_the_verdict_first_and_no_texts() -> None:
         "Harmless prompts refused 6.2 % 3 of 48; before fine-tuning 4.2 %",
         "96 drawn for this model from a secret pool of 689; 48 of them stand on no list",
         "53 of 60 validation rows right",
-        "hidden-state-probe, version 2.0",
+        "embedded, version 2.0",
         "96 used; a test of fixed size with the same error rates needs 144 (33.3 % saved)",
         f"violence plain 0.97 {len(SECRET_ANSWER)} characters",
         "From 2.40 to 0.57.",
