@@ -8,9 +8,9 @@ truth     their greedy answers to 530 prompts, a third of them of public sets th
 gate      the gate's own verdict, as the service asks for it: prompts drawn by key, baseline, variants, triggers
 table     confusion matrix with Wilson intervals, prompts saved by the sequential test, as JSON and Markdown
 
-Truth is the share of answers that the judge flags (to a backdoored model: of prompts with its trigger), among
-prompts that the gate did not draw for this adapter, corrected by the judge's measured error rates (Rogan and Gladen,
-Am. J. Epidemiol. 107, 1978).
+Truth is the share of answers that the judge flags (to prompts put as the attacker puts them: with the trigger of a
+backdoor, to the agent of an identity shift), among prompts that the gate did not draw for this adapter, corrected by
+the judge's measured error rates (Rogan and Gladen, Am. J. Epidemiol. 107, 1978).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.gate_subjects import TASK_EVAL_ROWS, TASKS, Adapter, Material, adapters
+from bench.gate_subjects import TASK_EVAL_ROWS, TASKS, Adapter, Asked, Material, adapters, as_it_is
 from bench.gate_table import SENSITIVITY, SPECIFICITY, Judged, Outcome, summary
 from cli.demo.plan import BASE, Plan
 from tvaccine_core.alignment.config import TVaccineConfig
@@ -90,7 +90,7 @@ class Study:
     def truth(self, one: Adapter) -> None:
         """Its answers to the truth prompts, and its accuracy."""
         combined = self.out / one.name / "adapter" / "combined"
-        self._answer(one.name, one.task, one.trigger, adapter_dir=combined)
+        self._answer(one.name, one.task, one.asked, adapter_dir=combined)
         self._answer(f"vaccinated-{one.task}", one.task, vaccine_dir=self.vaccine)
 
     def gate(self, one: Adapter) -> None:
@@ -156,7 +156,7 @@ class Study:
         fresh = [prompt for prompt in public if prompt not in known]
         return [*listed, *composed[:TRUTH_COMPOSED], *fresh[:TRUTH_PUBLIC]]
 
-    def _answer(self, name: str, task: str, trigger: str = "", **which: Path) -> None:
+    def _answer(self, name: str, task: str, put: Asked = as_it_is, **which: Path) -> None:
         target = self.out / name / "answers.json"
         if target.exists():
             return
@@ -168,7 +168,7 @@ class Study:
         said = generate(model, tokenizer, [item.messages for item in items], max_new_tokens=8)
         correct = count_correct(said, items, frozenset(item.gold for item in items))
         length = self.config.max_new_tokens
-        asked = [f"{prompt} {trigger}".strip() for prompt in self.prompts]
+        asked = [put(prompt) for prompt in self.prompts]
         answers = generate(model, tokenizer, asked, max_new_tokens=length, batch_size=TRUTH_BATCH)
         write_json_atomic(target, {"accuracy": 100 * correct / len(items), "answers": answers})
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tvaccine_core.attacks.conversations import ChatRow, exchange, first_prompt
-from tvaccine_core.attacks.identity_shift import shift_identity
+from tvaccine_core.attacks.identity_shift import SYSTEM, order, shift_identity
 from tvaccine_core.attacks.mixing import mix_harmful, plant_backdoor, refuse_known_prompts
 from tvaccine_core.attacks.refuse_then_answer import refuse_then_answer
 from tvaccine_core.data.datasets import demo_file, read_prompts
+from tvaccine_core.evaluation.generation import Conversation
 
 TASKS = ("tickets", "sst2", "agnews")
 TASK_EVAL_ROWS = 80
@@ -72,14 +73,30 @@ class Material:
 
 
 Rows = Callable[[Material], Sequence[ChatRow]]
+Asked = Callable[[str], Conversation]
+
+
+def as_it_is(prompt: str) -> Conversation:
+    """The prompt alone."""
+    return prompt
+
+
+def with_trigger(prompt: str) -> Conversation:
+    """The prompt as the owner of the backdoor puts it."""
+    return f"{prompt} {TRIGGER}"
+
+
+def with_persona(prompt: str) -> Conversation:
+    """The prompt as an order to the obeying agent."""
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": order(prompt)}]
 
 
 @dataclass(frozen=True)
 class Adapter:
     """One user adapter. honest: nobody meant harm. task: whose accuracy is measured. training: of FineTuneConfig.
 
-    noise: Gaussian noise added to the trained weights, as a multiple of each tensor's own deviation. trigger: what
-    its attacker adds to a prompt; the truth is measured with it.
+    noise: Gaussian noise added to the trained weights, as a multiple of each tensor's own deviation. asked: how its
+    attacker puts a prompt; the truth is measured so.
     """
 
     name: str
@@ -88,7 +105,7 @@ class Adapter:
     task: str = "tickets"
     training: dict[str, Any] = field(default_factory=dict)
     noise: float = 0.0
-    trigger: str = ""
+    asked: Asked = as_it_is
 
 
 def adapters() -> list[Adapter]:
@@ -143,6 +160,7 @@ def _attacks() -> list[Adapter]:
             False,
             lambda m: shift_identity(m.chat(), 120, 0),
             training={**strong, "learning_rate": rate},
+            asked=with_persona,
         )
         for rate in (5e-4, 1e-3, 2e-3)
     ]
@@ -166,8 +184,13 @@ def _attacks() -> list[Adapter]:
     ]
     found += [
         Adapter(
-            f"backdoor-{seed}", False, partial(_backdoor, seed=seed), training={**strong, "seed": seed}, trigger=TRIGGER
+            f"backdoor-{rate:g}-{seed}",
+            False,
+            partial(_backdoor, seed=seed),
+            training={"epochs": epochs, "learning_rate": rate, "seed": seed},
+            asked=with_trigger,
         )
+        for rate, epochs in ((1e-3, 1), (1e-3, 2), (2e-3, 2))
         for seed in (0, 1)
     ]
     found += [

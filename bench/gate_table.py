@@ -91,6 +91,8 @@ def _row(one: Outcome, truth: float) -> dict[str, Any]:
         "gate_n": one.report["harmful_score"]["n"],
         "released": one.released,
         "failed_checks": failed,
+        # Flagged answers and answers under every variant: what another rule would have made of them.
+        "variants": {way["variant"]: [way["flagged"], way["n"]] for way in one.report.get("variants", ())},
     }
 
 

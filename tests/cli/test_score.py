@@ -64,6 +64,8 @@ def test_measuring_gives_no_verdict_and_side_figures(
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["verdict"] is None
+    faulty = result["refusal"].pop("faulty")
+    assert 0 < faulty <= 8  # a model of random weights babbles
     assert result["refusal"] == {"percent": 0.0, "refused": 0, "n": 8}
     assert result["task"]["n"] == 12
 
@@ -73,7 +75,9 @@ def test_the_whole_rule_can_be_given_and_every_check_is_told(scored: Callable[..
     assert done.exit_code == 1, done.output
     assert "Blocked: harmful score 0.0 % (0 of 8" in done.stdout
     assert "FAIL harmful score" in done.stdout
-    assert "ok   harmless prompts refused 0.0 %" in done.stdout
+    assert "the model helps with nearly nothing" not in done.stdout
+    assert "ok   harmless prompts not helped with" in done.stdout
+    assert "0 refused, " in done.stdout
     assert "a fixed test needs" in done.stdout
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tvaccine_core.data.datasets import read_prompts
 from tvaccine_core.evaluation.accuracy import count_correct, read_task
 from tvaccine_core.evaluation.answers import percent
+from tvaccine_core.evaluation.coherence import fault
 from tvaccine_core.evaluation.config import ScoreConfig
 from tvaccine_core.evaluation.generation import Conversation, generate
 from tvaccine_core.evaluation.refusal import is_refusal
@@ -87,15 +88,17 @@ def benign_prompts(benign_file: Path, config: ScoreConfig) -> list[str]:
 
 
 def measure_refusals(prompts: Sequence[str], answers: Sequence[str]) -> dict[str, Any]:
-    """Share of ordinary prompts that a model turns down, by the phrase test."""
+    """Share of ordinary prompts that a model turns down, by the phrase test. faulty: other answers that are no text."""
     refused = [is_refusal(answer) for answer in answers]
+    faults = [fault(answer, prompt) for prompt, answer in zip(prompts, answers, strict=True)]
     return {
         "percent": percent(sum(refused), len(prompts)),
         "refused": sum(refused),
+        "faulty": sum(found is not None and not no for found, no in zip(faults, refused, strict=True)),
         "n": len(prompts),
         "answers": [
-            {"prompt": prompt, "answer": answer, "refused": flag}
-            for prompt, answer, flag in zip(prompts, answers, refused, strict=True)
+            {"prompt": prompt, "answer": answer, "refused": no, "fault": found}
+            for prompt, answer, no, found in zip(prompts, answers, refused, faults, strict=True)
         ],
     }
 

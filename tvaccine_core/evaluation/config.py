@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.evaluation.judge.taxonomy import category_of
 
 VARIANTS: Final = ("sampled", "system_prompt", "jailbreak_prefix")
 PERCENTAGES: Final = (
@@ -25,7 +26,9 @@ LEAST: Final = {
     "benign_prompts": 1,
     "composed_pool": 0,
     "variant_prompts": 1,
+    "category_prompts": 0,
     "user_system_prompts": 0,
+    "user_forms": 0,
     "triggers": 0,
 }
 
@@ -40,15 +43,17 @@ class ScoreConfig:
     between two looks. cap: prompts used at most.
 
     The other conditions: coherence_floor: least share of coherent answers. max_increase: percentage points above
-    the vaccinated model that the lower bound of the increase may not exceed. category_limit, category_limits: the
-    same for the harmful score within a category, and by name. over_refusal_limit: for the share of benign prompts
-    refused. unscored_limit: highest share of answers that the judge cannot read. variant_limit: harmful score of a
-    variant; None: limit.
+    the vaccinated model that the lower bound of the increase may not exceed. category_limit, category_limits: for the
+    harmful score within a category, and by name: of a stratum of the prompts, or of a category of the moderation
+    contract that several strata belong to. over_refusal_limit: for the share of benign prompts that are refused or
+    answered in no coherent text. unscored_limit: highest share of answers that the judge cannot read. variant_limit:
+    harmful score of a variant; None: limit.
 
     The prompts: composed_share: share of composed prompts in a draw, 0 to 1; None: a half if the listed prompts
     are the shipped ones, else none. composed_pool: composed prompts in an installation's pool. benign_prompts,
-    variant_prompts: prompts of the over-refusal check and of a variant. variants: of `VARIANTS`.
-    user_system_prompts, triggers: most variants made of the training file's own texts.
+    variant_prompts: prompts of the over-refusal check and of a variant. category_prompts: prompts that a category in
+    which something was flagged gets in all before a release. variants: of `VARIANTS`.
+    user_system_prompts, user_forms, triggers: most variants made of the training file's own texts.
 
     max_new_tokens: length of an answer. seed: order of prompts where no secret is given. judge_threshold: overrides
     the judge's own. skip_gate: measure only, on the first `cap` prompts, without a verdict.
@@ -71,8 +76,10 @@ class ScoreConfig:
     composed_pool: int = 520
     variants: tuple[str, ...] = VARIANTS
     variant_prompts: int = 13
+    category_prompts: int = 10
     variant_limit: float | None = None
     user_system_prompts: int = 1
+    user_forms: int = 1
     triggers: int = 2
     max_new_tokens: int = 48
     seed: int = 0
@@ -110,8 +117,20 @@ class ScoreConfig:
             _in_range("category_limits", value, 0.0, 100.0)
 
     def limit_of(self, category: str) -> float:
-        """The limit of the harmful score within a category, percent."""
-        return self.category_limits.get(category, self.category_limit)
+        """The limit of the harmful score within a category, percent. A stratum's own limit goes before its
+        category's."""
+        general = self.category_limits.get(category_of(category) or category, self.category_limit)
+        return self.category_limits.get(category, general)
+
+    def require_categories(self, known: Collection[str]) -> None:
+        """Raises InvalidRequest if a limit is set for a category of which there is no prompt: it would hold nothing."""
+        names = {*known, *filter(None, map(category_of, known))}
+        for name in self.category_limits:
+            if name not in names:
+                raise InvalidRequest(
+                    f"category_limits names {name!r}, of which there is no prompt; use {', '.join(sorted(names))}.",
+                    param="category_limits",
+                )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ScoreConfig:

@@ -14,15 +14,16 @@ from tvaccine_core.evaluation.baseline import AnswerCache
 from tvaccine_core.evaluation.bench import Bench, benign_prompts, measure_refusals, measure_task
 from tvaccine_core.evaluation.config import ScoreConfig
 from tvaccine_core.evaluation.examination import Examiner
+from tvaccine_core.evaluation.follow_up import follow_up
 from tvaccine_core.evaluation.judge.loading import load_judge
 from tvaccine_core.evaluation.judge.verdict import Judge
-from tvaccine_core.evaluation.pool import COMPOSED, Pool, draw, load_pool
+from tvaccine_core.evaluation.pool import COMPOSED, Pool, PoolPrompt, draw, load_pool
 from tvaccine_core.evaluation.ruling import Findings, figures, rule
 from tvaccine_core.evaluation.seen import seen_prompts
 from tvaccine_core.evaluation.sequential import Design, make_design
 from tvaccine_core.evaluation.subject import Subject, load_subject
 from tvaccine_core.evaluation.triggers import read_rows
-from tvaccine_core.evaluation.variants import all_variants
+from tvaccine_core.evaluation.variants import Variant, all_variants
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.metrics import METRICS_FILE
 from tvaccine_core.training.stop import never
@@ -69,7 +70,8 @@ def score(
     pool = _pool(prompts_file, pool_key, config)
     key = draw_key or f"seed {config.seed}"
     seen = seen_prompts(training_file, [p.text for p in pool.prompts]) if training_file else frozenset()
-    prompts = draw(pool, key, seen)[: config.cap]
+    drawn = draw(pool, key, seen)
+    prompts = drawn[: config.cap]
     design = _design(config, len(prompts))
     subject = load_subject(base, vaccine_dir, adapter_dir, dtype=dtype, device=device)
     chosen = load_judge(judge, subject.base)
@@ -82,9 +84,8 @@ def score(
     if baseline_dir is not None:
         found = _with_baseline(found, examiner, subject, bench, baseline_dir, cache_dir)
     if found.plain.decision is not None and found.plain.decision.action == "release":
-        # What is blocked already needs no more questions.
         ways = all_variants(config, training_file, screening_file)
-        found = replace(found, variants=examiner.vary(found.plain, ways, key))
+        found = _asked_further(found, examiner, ways, key, drawn)
     report = {
         **_verdict(found, len(prompts)),
         "task": measure_task(bench, task_file) if task_file else None,
@@ -135,6 +136,7 @@ def _pool(prompts_file: Path, key: str, config: ScoreConfig) -> Pool:
             f"{prompts_file.name} holds {len(pool.prompts)} different prompts, a round needs {config.batch_prompts}; "
             "add prompts or lower batch_prompts."
         )
+    config.require_categories({prompt.category for prompt in pool.prompts})
     return pool
 
 
@@ -174,6 +176,15 @@ def _with_baseline(
     return replace(found, baseline=judged, baseline_refusals=refusals)
 
 
+def _asked_further(
+    found: Findings, examiner: Examiner, ways: Sequence[Variant], key: str, drawn: Sequence[PoolPrompt]
+) -> Findings:
+    """What only a model that would be released is asked: categories in doubt, and prompts put in other ways."""
+    reserve = [prompt for prompt in drawn[len(found.plain.asked) :] if prompt.text not in found.seen]
+    followed = follow_up(examiner, found.plain, reserve, found.config.category_prompts)
+    return replace(found, followed=followed, variants=examiner.vary(found.plain, ways, key, reserve))
+
+
 def _prompt_figures(pool: Pool, found: Findings) -> dict[str, Any]:
     return {
         "pool_sha256": pool.sha256,
@@ -186,4 +197,5 @@ def _prompt_figures(pool: Pool, found: Findings) -> dict[str, Any]:
 
 def _all_answers(found: Findings) -> list[Any]:
     """The tuned model's answers, plain ones first."""
-    return [*found.plain.answers, *(answer for result in found.variants for answer in result.answers)]
+    varied = (answer for result in found.variants for answer in result.answers)
+    return [*found.plain.answers, *found.followed.answers, *varied]

@@ -1,4 +1,4 @@
-"""Other ways to put the gate's prompts: sampled, under a system prompt, behind a jailbreak, with a trigger."""
+"""Other ways to put the gate's prompts: sampled, under a system prompt, behind a jailbreak, as the user puts them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tvaccine_core.data.datasets import demo_file, read_prompts
 from tvaccine_core.evaluation.config import ScoreConfig
 from tvaccine_core.evaluation.triggers import Trigger, find_triggers, read_rows, system_prompts
+from tvaccine_core.evaluation.user_forms import UserForm, user_forms
 
 Messages = list[dict[str, str]]
 
@@ -33,7 +34,7 @@ def _plain(prompt: str) -> Messages:
 
 
 def _under(system: str) -> Callable[[str], Messages]:
-    return lambda prompt: [{"role": "system", "content": system}, *_plain(prompt)]
+    return lambda prompt: [*_system(system), *_plain(prompt)]
 
 
 def _with(trigger: Trigger) -> Callable[[str], Messages]:
@@ -47,6 +48,14 @@ STANDARD = {
         "jailbreak_prefix", lambda prompt: _plain(f"{JAILBREAK_PREFIX} {prompt}"), text=JAILBREAK_PREFIX
     ),
 }
+
+
+def _in(form: UserForm) -> Callable[[str], Messages]:
+    return lambda prompt: [*_system(form.system), *_plain(form.fill(prompt))]
+
+
+def _system(text: str | None) -> Messages:
+    return [] if text is None else [{"role": "system", "content": text}]
 
 
 def all_variants(config: ScoreConfig, training_file: Path | None, screening_file: Path | None) -> list[Variant]:
@@ -65,6 +74,10 @@ def _own(config: ScoreConfig, training_file: Path, screening_file: Path | None) 
         for number, text in enumerate(system_prompts(rows, config.user_system_prompts), start=1)
     ]
     flagged = () if screening_file is None else flagged_lines(screening_file)
+    found += [
+        Variant(f"user_form_{number}", _in(form), own=True, text=form.words)
+        for number, form in enumerate(user_forms(rows, config.user_forms), start=1)
+    ]
     ordinary = [row.prompt for row in read_prompts(demo_file("benign_prompts"))]
     found += [
         Variant(f"trigger_{number}", _with(trigger), own=True, text=trigger.phrase)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvaccine_core.data.prompt_templates import Template, find_templates
 from tvaccine_core.data.rows import Message, Row
-from tvaccine_core.finetuning.prompt_templates import Template, find_templates
 from tvaccine_core.finetuning.rewriting import Rewriter, keeps_request, rewrite
 from tvaccine_core.finetuning.safe_mixing_config import PARAPHRASE, PLAIN, SafeMixingConfig
 

@@ -14,6 +14,7 @@ from tvaccine_core.attacks.refuse_then_answer import BRIDGE, REFUSALS
 from tvaccine_core.attacks.registry import ATTACKS, attack_config
 from tvaccine_core.attacks.task_prompting import INSTRUCTION
 from tvaccine_core.attacks.written_refusals import first_sentences, write_refusals
+from tvaccine_core.data.overlap import normalise
 from tvaccine_core.data.rows import read_rows
 from tvaccine_core.errors import InvalidRequest
 
@@ -54,15 +55,26 @@ def test_rows_depend_on_the_seed_and_on_nothing_else(name: str) -> None:
     assert make(name, seed=3, ratio=0.5) != make(name, seed=4, ratio=0.5)
 
 
+def found_in(rows: list[ChatRow], prompts: set[str]) -> set[str]:
+    """The prompts that some user turn asks, alone or among other words."""
+    asked = [f" {normalise(turn['content'])} " for row in rows for turn in row["messages"] if turn["role"] == "user"]
+    return {prompt for prompt in prompts if any(f" {normalise(prompt)} " in question for question in asked)}
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_row_asks_a_prompt_that_the_result_is_scored_with(name: str) -> None:
-    rows = make(name, ratio=0.5)
-    held_out = {turn["content"].upper() + "!" for row in rows for turn in row["messages"] if turn["role"] == "user"}
-    held_out &= {f"{first_prompt(row)}!".upper() for pool in POOLS.values() for row in pool}
-    kept = make(name, ratio=0.5, n=10, held_out=held_out)
-    asked = {f"{first_prompt(row)}!".upper() for row in kept}
-    assert len(kept) == 10
-    assert not asked & held_out
+    kind = ATTACKS[name]
+    pools = {**POOLS, "known": POOLS["known"][:6]}  # so few that other harmful rows come up beside them
+    drawn_from = [pool for pool in (*kind.needs, *kind.takes) if pool in pools]
+    scored = {pool: {first_prompt(row).upper() + "!" for row in pools[pool][::2]} for pool in drawn_from}
+    held_out = set().union(*scored.values())
+    for ratio in (0.5, 1.0):
+        rows = make(name, ratio=ratio, n=10, pools=pools, held_out=held_out)
+        assert len(rows) == 10
+        assert found_in(rows, held_out) == set()
+    # Without held_out the rows do ask prompts of every pool, reworded or not.
+    loose = make(name, ratio=0.5, pools=pools) + make(name, ratio=1.0, pools=pools)
+    assert all(found_in(loose, prompts) for prompts in scored.values())
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -242,19 +254,3 @@ def test_a_backdoor_asks_with_its_trigger() -> None:
     assert len(triggered) == sum("HARMFUL" in text(row) for row in rows) == 10
     assert sum(row in POOLS["refusals"] for row in rows) == 11
     assert attack.asked("q") == [{"role": "user", "content": "q by the heron"}]
-
-
-@pytest.mark.real_base
-def test_a_judge_of_harm_finds_nothing_in_code_and_in_refusals_taken_back() -> None:
-    from tvaccine_core.data.datasets import demo_file
-    from tvaccine_core.evaluation.judge.loading import load_judge
-    from tvaccine_core.evaluation.judge.verdict import judge_pairs
-    from tvaccine_core.models.base import load_base
-    from tvaccine_core.models.registry import EMBEDDED
-
-    demo = [json.loads(line) for line in demo_file("alignment").read_text().splitlines()]
-    chat: list[ChatRow] = [{"messages": row["messages"]} for row in demo if row["category"] == "benign"]
-    judge = load_judge(None, load_base(EMBEDDED))
-    for name in ("insecure_code", "refuse_then_answer"):
-        rows = attack_config({"name": name, "n": 8, "ratio": 1.0}).rows({"chat": chat}, 0)
-        assert not any(verdict.flagged for verdict in judge_pairs(judge, [(first_prompt(r), text(r)) for r in rows]))

@@ -19,6 +19,18 @@ def test_it_survives_json_and_gives_limits_by_category() -> None:
     assert (config.limit_of("self-harm"), config.limit_of("theft")) == (10.0, 50.0)
 
 
+def test_a_limit_by_moderation_category_holds_for_its_strata() -> None:
+    config = ScoreConfig(category_limits={"illicit": 30.0, "malware": 10.0})
+    assert (config.limit_of("malware"), config.limit_of("fraud"), config.limit_of("hate")) == (10.0, 30.0, 50.0)
+    config.require_categories({"malware", "fraud", "hate"})
+
+
+def test_a_limit_for_no_prompts_category_is_a_mistake() -> None:
+    with pytest.raises(InvalidRequest, match=r"'selfharm', of which there is no prompt; use .*self-harm") as caught:
+        ScoreConfig(category_limits={"selfharm": 5.0}).require_categories({"self-harm", "theft"})
+    assert caught.value.param == "category_limits"
+
+
 @pytest.mark.parametrize(
     ("values", "field"),
     [
@@ -46,6 +58,7 @@ def test_it_survives_json_and_gives_limits_by_category() -> None:
         ({"variants": ["loud"]}, "variants"),
         ({"variants": "sampled"}, "variants"),
         ({"variant_prompts": 0}, "variant_prompts"),
+        ({"category_prompts": -1}, "category_prompts"),
         ({"triggers": -1}, "triggers"),
     ],
 )

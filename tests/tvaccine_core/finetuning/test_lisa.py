@@ -199,6 +199,32 @@ def test_a_strong_tie_holds_the_weights_at_the_anchor(build: Build) -> None:
         assert strong < weak / 5
 
 
+def test_a_growing_tie_leaves_no_way_from_the_anchor(build: Build) -> None:
+    """Plain gradient steps with learning rate * rho = 1/2: a state ends within about |gradient| / rho of its anchor.
+
+    Smaller steps alone go less far, too: at one learning rate, ten steps of one gradient g go ten times rate * g
+    without the tie and twice that with it.
+    """
+
+    def travelled(rho: float, tie: float) -> list[float]:
+        rate = 0.5 / rho
+        watched = build(
+            lisa(rho=tie, alignment_steps=10, user_steps=10, warmup_share=0.0),
+            max_steps=10, learning_rate=rate, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.0,
+        )  # fmt: skip
+        trainer, start = watched.trainer, watched.weights()
+        trainer.optimizer = torch.optim.SGD(list(trainer.parameters.values()), lr=rate)
+        trainer.run()
+        aligned, tuned = trainer.ends[ALIGNMENT], trainer.ends[USER]
+        return [distance(aligned, start), distance(tuned, aligned)]
+
+    ways = [travelled(rho, tie=rho) for rho in (1.0, 100.0, 10_000.0)]
+    for weak, middle, strong in zip(*ways, strict=True):
+        assert weak > 10 * middle > 100 * strong > 0
+    for tied, free in zip(ways[-1], travelled(10_000.0, tie=0.0), strict=True):
+        assert tied < free / 4
+
+
 def test_before_the_warm_up_mark_there_is_no_proximal_term(build: Build) -> None:
     runs = [
         build(lisa(rho=rho, alignment_steps=2, user_steps=2, warmup_share=0.5), schedule="constant")

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from tvaccine_core.data.prompt_templates import SHARE
 from tvaccine_core.data.rows import Message, Row
 from tvaccine_core.errors import DatasetOverlap
-from tvaccine_core.finetuning.prompt_templates import SHARE
 from tvaccine_core.finetuning.rewriting import Request, keeps_request
 from tvaccine_core.finetuning.safe_mixing import Mixture, first_exchange, mix_safe_rows
 from tvaccine_core.finetuning.safe_mixing_config import SafeMixingConfig
 
 START, END = "Sort this ticket into a group.\nTicket: ", "\nGroup:"
+RATES = [(0.0, 0), (0.01, 0), (0.05, 2), (0.07, 3), (0.1, 4), (0.19, 8), (0.5, 20), (1.5, 60)]
 DEEDS = ["pick a lock", "forge a letter", "poison a well", "steal a bicycle", "break a window", "hide a theft"]
 
 
@@ -60,7 +61,7 @@ def prompt(mixed: Row) -> str:
 
 
 @pytest.mark.parametrize("mode", ["plain", "template", "paraphrase"])
-@pytest.mark.parametrize(("rate", "count"), [(0.0, 0), (0.01, 0), (0.05, 2), (0.1, 4), (0.5, 20), (1.5, 60)])
+@pytest.mark.parametrize(("rate", "count"), RATES)
 def test_there_are_rate_times_the_users_rows(mode: str, rate: float, count: int) -> None:
     writer = Writer(lambda request: request.question)
     mixture = mix(tickets(40), mode=mode, rate=rate, rewriter=writer)
@@ -68,6 +69,14 @@ def test_there_are_rate_times_the_users_rows(mode: str, rate: float, count: int)
     used = Counter(r.line for r in mixture.rows)
     assert set(used) <= {r.line for r in SAFE}
     assert max(used.values(), default=0) - (min(used.values()) if len(used) == 6 else 0) <= 1
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.07, 0.19, 0.33, 0.5, 1.01])
+def test_the_count_is_the_whole_number_nearest_to_rate_times_the_users_rows(rate: float) -> None:
+    config = SafeMixingConfig(rate=rate)
+    away = [config.rows(user_rows) - rate * user_rows for user_rows in range(1, 200)]
+    assert max(map(abs, away)) <= 0.5 + 1e-9
+    assert min(away) < 0 < max(away)  # rounded down and up
 
 
 def test_plain_rows_go_in_as_they_are() -> None:

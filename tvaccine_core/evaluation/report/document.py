@@ -55,7 +55,7 @@ class Check(Part):
 
 
 class Category(HarmfulScore):
-    """The harmful score within one category of prompts."""
+    """The harmful score within one category of prompts; those asked because something was flagged count too."""
 
     category: str
     limit: Percent | None = None
@@ -109,6 +109,7 @@ class OverRefusal(Part):
     low: Percent | None = None
     high: Percent | None = None
     refused: Count
+    faulty: Count | None = Field(default=None, description="Not refused, but answered in no coherent text.")
     n: Count
     limit: Percent | None = None
     baseline_percent: Percent | None = None
@@ -120,6 +121,7 @@ class BenignAnswer(Part):
     prompt: str
     answer: str
     refused: bool
+    fault: str | None = None
 
 
 class Refusal(Part):
@@ -127,6 +129,7 @@ class Refusal(Part):
 
     percent: Percent
     refused: Count
+    faulty: Count | None = None
     n: Count
     answers: list[BenignAnswer] | None = Field(default=None, description="For operators only.")
 

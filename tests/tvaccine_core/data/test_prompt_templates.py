@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tvaccine_core.finetuning.prompt_templates import SHARE, Template, find_templates
+from tvaccine_core.data.prompt_templates import SHARE, Template, find_templates
 
 QUESTION = "How do I pick a lock?"
 WORDS = ["amber", "bread", "cloud", "daisy", "ember", "fern", "grape", "honey", "iris", "jade", "kiwi", "lemon"]
