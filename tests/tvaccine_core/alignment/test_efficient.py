@@ -175,10 +175,9 @@ def test_costs_less_than_two_passes(setting, batch, efficient):
         assert ours / one_pass < limit
 
 
-def attention_flops(here, inputs, index):
-    """Of one forward of a layer's attention module."""
+def forward_flops(here, inputs, module):
+    """Of one forward of a module inside a forward of the model."""
     counts = []
-    module = here.layers.attention[index]
 
     def count(*args, **kwargs):
         with FlopCounter() as counter:
@@ -194,6 +193,28 @@ def attention_flops(here, inputs, index):
     return counts[0]
 
 
+@pytest.mark.parametrize(("scope", "mlp_below"), [("attention", True), ("attention", False), ("layer", True)])
+def test_wherever_layers_are_drawn_no_forward_below_them_is_paid_twice(setting, batch, efficient, scope, mlp_below):
+    """One, two or three layers with the lowest at every height, also where the MLP adapters below it train.
+
+    The lowest layer's own attention is computed once as well, so that even with layer 0 drawn less is paid.
+    """
+    here = setting(layers=6, dtype=torch.float32)
+    inputs = batch(rows=2, length=64)  # what the last column saves, which predicts nothing, is then small
+    inputs["labels"] = inputs["input_ids"].clone()
+    inputs["attention_mask"].fill_(1)
+    last = len(here.layers) - 1
+    layer, attention = (forward_flops(here, inputs, part[0]) for part in (here.layers.layers, here.layers.attention))
+    plain, scheme = TwoPassScheme(here.model, here.layers, 0.5), efficient(here)
+    for lowest in range(last + 1):
+        drawn = {(lowest,), tuple(sorted({lowest, last})), tuple(sorted({lowest, (lowest + last) // 2, last}))}
+        for selected in drawn:
+            window = here.window(selected, scope, mlp_below)
+            naive, ours = flops(here, plain, inputs, window), flops(here, scheme, inputs, window)
+            assert ours < naive, selected
+            assert naive - ours >= lowest * layer + attention, selected
+
+
 def test_with_the_lowest_layer_drawn_one_attention_forward_is_saved(setting, batch, efficient):
     """Then nothing lies below; what is left of the savings is that layer 0's attention is computed once."""
     here = setting(layers=12, hidden=64, dtype=torch.float32)
@@ -202,7 +223,7 @@ def test_with_the_lowest_layer_drawn_one_attention_forward_is_saved(setting, bat
     inputs["attention_mask"].fill_(1)
     window = here.window((0, 5), "layer")
     naive = flops(here, TwoPassScheme(here.model, here.layers, 0.5), inputs, window)
-    attention = attention_flops(here, inputs, 0)
+    attention = forward_flops(here, inputs, here.layers.attention[0])
     scheme = efficient(here)
     saved = naive - flops(here, scheme, inputs, window)
     assert saved >= attention

@@ -100,3 +100,49 @@ def test_a_constant_factor_of_the_loss_changes_no_perturbation(vaccine, batch, e
     scaled, _ = here.step(scheme, batch(), window)
     assert scaled.values()["gradient_norm"] == pytest.approx(10 * plain.values()["gradient_norm"], rel=1e-6)
     assert torch.allclose(scaled.eps, plain.eps, rtol=0, atol=1e-6)
+
+
+def hooked_vaccine(here, inputs, rho):
+    """Vaccine written with module hooks alone: the loss before and under the perturbation, and the gradients."""
+    modules = here.layers.attention
+    targets = inputs["labels"][:, 1:].reshape(-1)
+    caught = {}
+
+    def backward():
+        logits = here.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].reshape(targets.numel(), -1), targets)
+        here.model.zero_grad()
+        loss.backward()
+        return float(loss.detach())
+
+    def catch(module, grad_inputs, grad_outputs):
+        caught[module] = grad_outputs[0].clone()
+
+    def shift(module, args, output):
+        shifted = rho * caught[module] / (norm + 1e-7)
+        return (output[0] + shifted, *output[1:]) if isinstance(output, tuple) else output + shifted
+
+    handles = [module.register_full_backward_hook(catch) for module in modules]
+    losses = [backward()]
+    for handle in handles:
+        handle.remove()
+    norm = torch.sqrt(sum((caught[module] ** 2).sum() for module in modules))
+    handles = [module.register_forward_hook(shift) for module in modules]
+    losses.append(backward())
+    for handle in handles:
+        handle.remove()
+    return losses, here.gradients()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "opt"])
+@pytest.mark.parametrize("method", ["vaccine", "t_vaccine"])
+@pytest.mark.parametrize("kind", ["efficient", "two_pass"])
+def test_equals_vaccine_written_with_module_hooks(setting, batch, efficient, family, method, kind):
+    here = setting(family, layers=LAYERS)
+    losses, expected = hooked_vaccine(here, batch(), 0.7)
+    assert expected.keys() == here.weights().keys()
+    scheme = efficient(here, rho=0.7) if kind == "efficient" else TwoPassScheme(here.model, here.layers, 0.7)
+    report, gradients = here.step(scheme, batch(), here.window(range(LAYERS), "layer", method=method))
+    assert largest_difference(gradients, expected) < 1e-12
+    values = report.values()
+    assert [values["loss"], values["loss_perturbed"]] == pytest.approx(losses, abs=1e-12)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import get_peft_model
 from torch import Tensor
 from transformers import set_seed
 
@@ -17,7 +19,9 @@ from tvaccine_core.finetuning.defences import Defence
 from tvaccine_core.finetuning.defended_trainer import DefendedTrainer
 from tvaccine_core.finetuning.trainers import Course, make_trainer, plot_course
 from tvaccine_core.finetuning.training_rows import TrainingRows
-from tvaccine_core.models.adapters import add_user_adapter
+from tvaccine_core.models.adapter_files import save_adapter
+from tvaccine_core.models.adapter_records import write_record
+from tvaccine_core.models.adapters import add_user_adapter, add_vaccine, lora_config
 from tvaccine_core.models.base import load_base
 
 REFUSALS = ("I'm sorry, but I can't help with that request.", "I won't help with that; ask for something else.")
@@ -56,6 +60,19 @@ def files(tmp_path: Path, rows_file: Path) -> Files:
     )
 
 
+@pytest.fixture
+def vaccine(base: str, tmp_path: Path) -> Path:
+    """The directory of a vaccine of the base, rank 2 and none of its weights zero."""
+    loaded = load_base(base, dtype="float32")
+    model = get_peft_model(loaded.model, lora_config(loaded.model, FineTuneConfig(lora_r=2)))
+    for name, value in model.named_parameters():
+        if "lora_" in name:
+            value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1
+    save_adapter(model, "default", tmp_path / "vaccine", base_id=loaded.name)
+    write_record(tmp_path / "vaccine", kind="vaccine", base_name=loaded.name, base_digest=loaded.digest)
+    return tmp_path / "vaccine"
+
+
 @dataclass
 class Watched:
     """A trainer with its rows, and what was drawn for it: the rows of each micro-batch."""
@@ -74,9 +91,19 @@ Build = Callable[..., Watched]
 
 @pytest.fixture
 def build(base: str, files: Files, tmp_path: Path) -> Build:
-    """Call with a Defence and settings that differ from the fixture's; each call builds the same start."""
+    """Call with a Defence and settings that differ from the fixture's; each call builds the same start.
 
-    def made(defence: Defence, *, dtype: str = "float64", identical: bool = False, **settings: Any) -> Watched:
+    frozen: the directory of a vaccine to train beside.
+    """
+
+    def made(
+        defence: Defence,
+        *,
+        dtype: str = "float64",
+        identical: bool = False,
+        frozen: Path | None = None,
+        **settings: Any,
+    ) -> Watched:
         values = {"epochs": 2, "batch_size": 3, "learning_rate": 1e-2, "lora_r": 4, "save_every": 100, **settings}
         config = FineTuneConfig.from_dict(values)
         loaded = load_base(base, dtype=dtype, device="cpu")
@@ -88,6 +115,7 @@ def build(base: str, files: Files, tmp_path: Path) -> Build:
         rows = TrainingRows(user, safe=safe, harmful=harmful)
         course = plot_course(rows, config, defence)
         set_seed(config.seed)
+        model = loaded.model if frozen is None else add_vaccine(loaded.model, frozen, base_digest=loaded.digest)
         watched = Watched(None, rows, course)
 
         def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -97,7 +125,7 @@ def build(base: str, files: Files, tmp_path: Path) -> Build:
         out = tmp_path / f"trainer-{len(list(tmp_path.iterdir()))}"
         out.mkdir()
         watched.trainer = make_trainer(
-            add_user_adapter(loaded.model, config), rows, course, defence, collator, out,
+            add_user_adapter(model, config), rows, course, defence, collator, out,
             stage="test", held_out=[], should_stop=lambda: False,
         )  # fmt: skip
         watched.trainer.data_collator = collate

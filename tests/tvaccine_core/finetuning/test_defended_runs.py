@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import get_peft_model
 from safetensors.torch import load_file
 
 from tvaccine_core.data.rows import read_rows_file
@@ -17,9 +16,8 @@ from tvaccine_core.finetuning.config import FineTuneConfig
 from tvaccine_core.finetuning.defences import defence_config
 from tvaccine_core.finetuning.model_rewriter import ModelRewriter
 from tvaccine_core.finetuning.run import fine_tune
-from tvaccine_core.models.adapter_files import WEIGHTS_FILE, save_adapter
-from tvaccine_core.models.adapter_records import read_record, write_record
-from tvaccine_core.models.adapters import lora_config
+from tvaccine_core.models.adapter_files import WEIGHTS_FILE
+from tvaccine_core.models.adapter_records import read_record
 from tvaccine_core.models.base import load_base
 from tvaccine_core.training.checkpoints import latest_checkpoint
 from tvaccine_core.training.metrics import read_metrics
@@ -31,18 +29,6 @@ PANACEA = {"name": "panacea", "rho": 0.5, "lam": 0.5, "harmful_batch": 4, "loss_
 MIXING = {"name": "safe_mixing", "mode": "template", "rate": 0.25}
 PARAPHRASE = {**MIXING, "mode": "paraphrase", "examples": 2, "tries": 2, "max_new_tokens": 8}
 TUNING = {"gradient_accumulation_steps": 2, "batch_size": 2, "lora_dropout": 0.3}
-
-
-@pytest.fixture
-def vaccine(base: str, tmp_path: Path) -> Path:
-    loaded = load_base(base, dtype="float32")
-    model = get_peft_model(loaded.model, lora_config(loaded.model, FineTuneConfig(lora_r=2)))
-    for name, value in model.named_parameters():
-        if "lora_" in name:
-            value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1
-    save_adapter(model, "default", tmp_path / "vaccine", base_id=loaded.name)
-    write_record(tmp_path / "vaccine", kind="vaccine", base_name=loaded.name, base_digest=loaded.digest)
-    return tmp_path / "vaccine"
 
 
 class Runner:
