@@ -105,7 +105,7 @@ def main() -> None:
     )
     found = iter(report["rows"])
     for name, lines in sets.items():
-        reasons = [next(found).get("reasons", []) for _ in lines]
+        reasons = [[reason for reason in next(found).get("reasons", []) if reason != "unscored"] for _ in lines]
         judged = sum(any(reason.startswith("harmful_") for reason in row) for row in reasons)
         ruled = sum(any(not reason.startswith("harmful_") for reason in row) for row in reasons)
         print(f"| {name} | {len(lines)} | {judged} | {ruled} | {sum(map(bool, reasons))} |")
