@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cli.judge_table import judge_table
 from cli.output import JsonOption, finish, say
 from tvaccine_core.evaluation.judge.tuning_config import TuningConfig
 
@@ -47,7 +48,7 @@ def train_command(
     card = train_judge(loaded, rows, out, all_licences=all_licences, tuning=tuning, log=_log)
     words = [f"Judge {card['name']} {card['version']} lies in {out}"]
     if card["test"]:
-        words += _table({"judge": card["test"], "TF-IDF": card["test_tfidf"]})
+        words += judge_table(card["test"], card["test_tfidf"], card["difference"], card["seconds_per_row"])
     finish({"out": str(out), **card}, "\n".join(words), as_json=as_json)
 
 
@@ -80,28 +81,9 @@ def eval_command(
     loaded = load_base(base or EMBEDDED, dtype=dtype, device=device)
     train = [*public, *own_rows()] if public else []
     result = evaluate_judge(load_judge(judge, loaded, allow_comparison=True), test, train, _log)
-    columns = {"judge": result["judge"], "TF-IDF": result["tfidf"]}
-    finish(result, "\n".join(_table(columns)), as_json=as_json)
+    words = judge_table(result["judge"], result["tfidf"], result["difference"], result["seconds_per_row"])
+    finish(result, "\n".join(words), as_json=as_json)
 
 
 def _log(text: str) -> None:
     say(f"tvaccine: {text}")
-
-
-def _table(columns: dict[str, Any]) -> list[str]:
-    """Figures side by side, one line each."""
-    shown = {name: column for name, column in columns.items() if column}
-    keys = list(dict.fromkeys(key for column in shown.values() for key in _flat(column)))
-    lines = [f"{'':34}" + "".join(f"{name:>10}" for name in shown)]
-    for key in keys:
-        values = [_flat(column).get(key) for column in shown.values()]
-        lines.append(f"{key:34}" + "".join(f"{'' if v is None else format(v, '.3f'):>10}" for v in values))
-    return lines
-
-
-def _flat(column: dict[str, Any]) -> dict[str, Any]:
-    within = {f"AUC within {name}": value for name, value in column["source_auc"].items() if name != "mean"}
-    if "mean" in column["source_auc"]:
-        within["mean of the AUCs within a source"] = column["source_auc"]["mean"]
-    overall = {name: value for name, value in column["overall"].items() if name != "n"}
-    return within | {f"overall {name}": value for name, value in overall.items()}

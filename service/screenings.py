@@ -6,38 +6,43 @@ from typing import Any
 
 from service.artefacts.store import ArtefactStore
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.evaluation.screening_config import Action
 
 ROWS_TOLD = 20
-"""Flagged rows in the job itself and in its event; the listing has them all."""
-_ROW = ("line", "score", "reason", "reasons", "category", "turn")
+"""Rows in the job itself and in its event; the listing has them all."""
+_ROW = ("line", "score", "reason", "reasons", "category", "turn", "unread")
 _FIGURES = ("n", "flagged", "percent", "reasons", "pairs", "sampled", "judge")
 _CURSOR = "line-"
 
 
-def flagged_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The flagged rows of a screening's report, in the order of the file; known fields only."""
-    return [{name: row.get(name) for name in _ROW} for row in report["rows"] if row["flagged"]]
+def found_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The flagged and the unscored rows of a screening's report, in the order of the file; known fields only."""
+    return [{name: row.get(name) for name in _ROW} for row in report["rows"] if row["flagged"] or row.get("unread")]
 
 
-def summarise(report: Mapping[str, Any], policy: str, block_percent: float) -> dict[str, Any]:
-    """The figures, the policy that was followed, and the first flagged rows."""
-    rows = flagged_rows(report)
+def summarise(
+    report: Mapping[str, Any], policy: Action, block_percent: float, unscored: Action = "report"
+) -> dict[str, Any]:
+    """The figures, the policies that were followed for flagged and for unscored rows, and the first rows of both."""
+    rows = found_rows(report)
     figures = {name: report[name] for name in _FIGURES if name in report}
-    rule = {"policy": policy, "block_percent": block_percent if policy == "block" else None}
+    if "unscored" in report:
+        figures["unscored"] = {**report["unscored"], "policy": unscored}
+    rule = {"policy": policy, "block_percent": block_percent if "block" in (policy, unscored) else None}
     return {**figures, **rule, "rows": rows[:ROWS_TOLD], "has_more": len(rows) > ROWS_TOLD}
 
 
 def read_page(store: ArtefactStore, report_key: str, after: str | None, limit: int) -> list[dict[str, Any]]:
-    """At most `limit` flagged rows after the one with the id `after`, each with its ``id``.
+    """At most `limit` of the `found_rows` after the one with the id `after`, each with its ``id``.
 
-    Raises InvalidRequest when `after` is no id of a flagged row, and NotFound when the report is gone.
+    Raises InvalidRequest when `after` is no id of such a row, and NotFound when the report is gone.
     """
-    rows = [{"id": row_id(row), **row} for row in flagged_rows(json.loads(store.read(report_key)))]
+    rows = [{"id": row_id(row), **row} for row in found_rows(json.loads(store.read(report_key)))]
     if after is None:
         return rows[:limit]
     place = next((number for number, row in enumerate(rows) if row["id"] == after), None)
     if place is None:
-        raise InvalidRequest(f"No flagged row {after!r} to continue after.", param="after")
+        raise InvalidRequest(f"No listed row {after!r} to continue after.", param="after")
     return rows[place + 1 : place + 1 + limit]
 
 

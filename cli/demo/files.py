@@ -37,7 +37,8 @@ def write_demo_files(plan: Plan, folder: Path) -> DemoFiles:
 
 
 def _rows(name: str) -> list[dict[str, object]]:
-    return [json.loads(line) for line in demo_file(name).read_text("utf-8").splitlines()]
+    with demo_file(name).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> Path:

@@ -18,8 +18,11 @@ FLAGGED = 25
 
 def report() -> dict[str, Any]:
     found = {"flagged": True, "reason": "harmful_part", "reasons": ["harmful_part"], "category": "violence", "turn": 1}
-    rows = [{"line": line, "score": 0.75, **found} for line in range(1, FLAGGED + 1)]
-    figures = {"n": 100, "flagged": FLAGGED, "percent": 25.0, "reasons": {"harmful_part": FLAGGED}, "pairs": 140}
+    rows: list[dict[str, Any]] = [{"line": line, "score": 0.75, **found} for line in range(1, FLAGGED + 1)]
+    rows[1] |= {"score": None, "flagged": False, "reason": "unscored", "reasons": ["unscored"], "unread": "German"}
+    figures: dict[str, Any] = {"n": 100, "flagged": FLAGGED, "percent": 25.0, "pairs": 140}
+    figures["reasons"] = {"harmful_part": FLAGGED}
+    figures["unscored"] = {"n": 1, "percent": 1.0, "reasons": {"German": 1}}
     return {"rows": rows, **figures, "judge": {"name": "judge", "version": "1", "threshold": 0.5}}
 
 
@@ -57,7 +60,9 @@ def test_the_job_tells_the_figures_and_the_first_rows(
     assert (screening["n"], screening["flagged"], screening["policy"]) == (100, FLAGGED, "block")
     assert (screening["block_percent"], screening["pairs"], screening["has_more"]) == (10.0, 140, True)
     assert screening["reasons"] == {"harmful_part": FLAGGED}
+    assert screening["unscored"] == {"policy": "report", "n": 1, "percent": 1.0, "reasons": {"German": 1}}
     assert len(screening["rows"]) == 20
+    assert (screening["rows"][1]["score"], screening["rows"][1]["unread"]) == (None, "German")
     assert screening["rows"][0] == {
         "line": 1,
         "score": 0.75,
@@ -65,6 +70,7 @@ def test_the_job_tells_the_figures_and_the_first_rows(
         "reasons": ["harmful_part"],
         "category": "violence",
         "turn": 1,
+        "unread": None,
     }
     listed = next(iter(alice.fine_tuning.jobs.list())).to_dict()
     assert listed["screening"] == screening

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cli.judge_table import judge_table
 from cli.main import app
 from tvaccine_core.errors import BaseMismatch
 
@@ -29,6 +31,22 @@ def invoke(base: Path, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["judge", *arguments, "--base", str(base), "--dtype", "float32"])
 
 
+def shown_sources(text: str, name: str) -> dict[str, list[str]]:
+    """The cells of each source in the block of a judge."""
+    lines = text.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith(f"{name}, by source"))
+    assert lines[start].split()[3:] == ["n", "accuracy", "F1", "AUC", "cal.", "error"]
+    block = lines[start + 1 : lines.index("", start) if "" in lines[start:] else None]
+    return {cells[0]: cells[1:] for cells in map(str.split, block)}
+
+
+def told(figures: dict[str, Any], source: str) -> list[str]:
+    """What --json says of a source, as the block shows it."""
+    of = figures["sources"][source]
+    shares = of["accuracy"], of["f1"], figures["source_auc"].get(source), of["calibration_error"]
+    return [str(of["n"]), *(f"{share:.3f}" for share in shares if share is not None)]
+
+
 def test_a_judge_is_trained_and_measured(data: Path, tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
     base, out = tiny_base("llama"), tmp_path / "judge"
     trained = invoke(base, "train", "--data", str(data), "--out", str(out), "--json")
@@ -47,7 +65,12 @@ def test_a_judge_is_trained_and_measured(data: Path, tiny_base: Callable[[str], 
 
     shown = invoke(base, "eval", "--data", str(data), "--judge", str(out))
     assert "mean of the AUCs within a source" in shown.stdout
-    assert "TF-IDF" in shown.stdout
+    difference = result["difference"]
+    interval = f"{difference['value']:+.3f}, 95 % interval {difference['low']:+.3f} to {difference['high']:+.3f}"
+    assert f"judge minus TF-IDF, mean of the AUCs within a source: {interval}" in shown.stdout.splitlines()
+    assert re.search(r"^seconds per row, judge: \d+\.\d{4}$", shown.stdout, re.MULTILINE)
+    assert shown_sources(shown.stdout, "judge") == {"xstest_labelled": told(result["judge"], "xstest_labelled")}
+    assert shown_sources(shown.stdout, "TF-IDF") == {"xstest_labelled": told(result["tfidf"], "xstest_labelled")}
 
     other = invoke(tiny_base("qwen2"), "eval", "--data", str(data), "--judge", str(out))
     assert isinstance(other.exception, BaseMismatch)
@@ -55,12 +78,32 @@ def test_a_judge_is_trained_and_measured(data: Path, tiny_base: Callable[[str], 
 
 def test_tfidf_can_learn_from_another_file(data: Path, tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
     base, out = tiny_base("llama"), tmp_path / "judge"
-    assert invoke(base, "train", "--data", str(data), "--out", str(out)).exit_code == 0
+    trained = invoke(base, "train", "--data", str(data), "--out", str(out), "--probe-only")
+    assert trained.exit_code == 0
+    assert "judge minus TF-IDF" in trained.stdout
     alone = tmp_path / "alone.jsonl"
     alone.write_text("".join(json.dumps({"prompt": "p", "answer": f"a{i}", "label": i % 2}) + "\n" for i in range(6)))
     arguments = ["eval", "--data", str(alone), "--judge", str(out), "--json"]
     bare = json.loads(invoke(base, *arguments).stdout.splitlines()[-1])
     assert bare["tfidf"] is None
     assert bare["judge"]["overall"]["n"] == 6
+    shown = invoke(base, *arguments[:-1]).stdout
+    assert "TF-IDF" not in shown
+    assert "seconds per row" in shown
     full = json.loads(invoke(base, *arguments, "--train-data", str(data)).stdout.splitlines()[-1])
     assert full["tfidf"]["overall"]["n"] == 6
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.write_text(json.dumps({"answer": "a", "label": 1, "split": "train"}) + "\n")
+    assert invoke(base, "eval", "--data", str(nothing), "--judge", str(out)).stdout == "No test rows.\n"
+
+
+def test_a_source_of_one_label_has_no_auc() -> None:
+    share = {"n": 4, "accuracy": 0.75, "f1": 0.5, "calibration_error": 0.125}
+    overall = {"n": 8, "auc": None, "accuracy": 0.75}
+    figures = {"source_auc": {}, "overall": overall, "sources": {"one": share, "two": {**share, "n": 1}}}
+    text = "\n".join(judge_table(figures, None, None, None))
+    assert shown_sources(text, "judge") == {
+        name: [n, "0.750", "0.500", "0.125"] for name, n in (("one", "4"), ("two", "1"))
+    }
+    assert len({len(line) for line in text.splitlines()[-2:]}) == 1
+    assert "seconds" not in text

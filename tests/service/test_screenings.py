@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.artefacts.store import ArtefactStore
-from service.screenings import ROWS_TOLD, flagged_rows, read_page, summarise
+from service.screenings import ROWS_TOLD, found_rows, read_page, summarise
 from tvaccine_core.errors import InvalidRequest
 
 
@@ -19,8 +19,26 @@ def report(flagged: int, n: int = 50) -> dict[str, Any]:
 
 
 def test_only_known_fields_of_flagged_rows_leave() -> None:
-    assert len(flagged_rows(report(3))) == 3
-    assert "SECRET" not in json.dumps(flagged_rows(report(3)))
+    assert len(found_rows(report(3))) == 3
+    assert "SECRET" not in json.dumps(found_rows(report(3)))
+
+
+def unscored_report() -> dict[str, Any]:
+    """Row 1 is flagged, row 50 unscored."""
+    one = report(1)
+    one["rows"][-1] |= {"score": None, "reason": "unscored", "reasons": ["unscored"], "turn": 1, "unread": "German"}
+    return {**one, "unscored": {"n": 1, "percent": 2.0, "reasons": {"German": 1}}}
+
+
+def test_unscored_rows_are_told_with_the_flagged_ones() -> None:
+    assert [(row["line"], row["score"], row["unread"]) for row in found_rows(unscored_report())] == [
+        (1, 0.9, None),
+        (50, None, "German"),
+    ]
+    summary = summarise(unscored_report(), "report", 10.0, "block")
+    assert summary["unscored"] == {"n": 1, "percent": 2.0, "reasons": {"German": 1}, "policy": "block"}
+    assert (summary["flagged"], summary["block_percent"], len(summary["rows"])) == (1, 10.0, 2)
+    assert summarise(unscored_report(), "drop", 10.0)["block_percent"] is None
 
 
 @pytest.mark.parametrize(("flagged", "told", "more"), [(0, 0, False), (20, 20, False), (21, ROWS_TOLD, True)])

@@ -3,7 +3,8 @@
 Plan: {"fine_tune": {"1": "crash", "2": "ok"}, ...}; what is not in it goes well. Deeds: ok, crash (after the
 checkpoint of step 4), killed, bad_data, broken (5xx), hang (until told to stop; saves), stuck (ignores SIGTERM),
 fail (score, certify: verdict fail), unrepaired (score only: fail, unless it was repaired), no_verdict,
-other_adapter, whole (score only: a report by the published schema), flag (screen only: rows 1 and 2).
+other_adapter, whole, whole_unrepaired (score only: fail, and unrepaired, with a report by the published schema),
+flag (screen only: rows 1 and 2), foreign (screen only: row 1 is flagged, row 3 unscored, row 2 both).
 """
 
 import hashlib
@@ -133,14 +134,24 @@ def repair(deed: str, out: Path, arguments: dict) -> int:
 
 def screen(deed: str, out: Path, arguments: dict) -> int:
     lines = Path(arguments["training_file"]).read_text().splitlines()
-    flags = {1, 2} if deed == "flag" else set()
+    flags = {1, 2} if deed in ("flag", "foreign") else set()
+    unread = {2, 3} if deed == "foreign" else set()
     found = {"flagged": True, "reason": "harmful_answer", "reasons": ["harmful_answer"], "category": None, "turn": 1}
-    rows = [
-        {"line": n, "score": 0.5, **(found if n in flags else {"flagged": False})} for n in range(1, len(lines) + 1)
-    ]
+    unscored = {"flagged": False, "reason": "unscored", "reasons": ["unscored"], "category": None, "turn": 1}
+    rows = [{"line": n, "score": 0.5, "flagged": False} for n in range(1, len(lines) + 1)]
+    for row in rows:
+        if row["line"] in unread:
+            row |= {**unscored, "score": None, "unread": "German"}
+        if row["line"] in flags:
+            row |= {**found, "score": 0.5}
     judge = {"name": "fake", "version": "1", "threshold": 0.5}
     share = 100 * len(flags) / len(rows)
     figures = {"flagged": len(flags), "n": len(rows), "percent": share, "reasons": {"harmful_answer": len(flags)}}
+    figures["unscored"] = {
+        "n": len(unread),
+        "percent": round(100 * len(unread) / len(rows), 2),
+        "reasons": {"German": len(unread)} if unread else {},
+    }
     return report(out, {"rows": rows, **figures, "pairs": len(rows), "judge": judge})
 
 
@@ -160,11 +171,12 @@ def score(deed: str, out: Path, arguments: dict) -> int:
         "judge": {"name": "fake", "version": "1", "threshold": 0.5},
         "answers": [{"prompt": "SECRET prompt", "answer": "SECRET answer"}],
     }
-    if deed == "whole":
+    if deed in ("whole", "whole_unrepaired"):
         sys.path.append(str(Path(__file__).parents[1]))
-        from safety_report import full_report
+        from safety_report import scoring_report
 
-        values = {**full_report(), "training": None, "adapter_sha256": sha256}
+        passed = deed == "whole_unrepaired" and unrepaired == "pass"
+        values = {**scoring_report(passed=passed), "adapter_sha256": sha256}
     return report(out, values)
 
 

@@ -1,4 +1,4 @@
-"""What a worker does about flagged rows under each policy, with a fake trainer that flags rows 1 and 2."""
+"""What a worker does about flagged and unscored rows under each policy, with a fake trainer that finds them."""
 
 import json
 from pathlib import Path
@@ -39,6 +39,22 @@ def flagging(open_shop: Open, **settings: Any) -> tuple[Shop, str]:
     return shop, job_id
 
 
+def foreign(open_shop: Open, policy: str, unscored: str, **rules: Any) -> tuple[Shop, str]:
+    """A job with 13 rows: row 1 is flagged, row 3 in German, row 2 both."""
+    shop = open_shop(screening=policy, screening_rules={"unscored": unscored, **rules})
+    shop.plan(screen={"1": "foreign"})
+    job_id = shop.queue(rows=13)
+    shop.work()
+    return shop, job_id
+
+
+def rows_trained_on(shop: Shop, job_id: str) -> int:
+    with transaction(shop.runtime.sessions) as session:
+        adapter = AdminAdapterRepository(session).get_by_job(job_id)
+    assert adapter is not None
+    return shop.store.read(adapter.storage_key, WEIGHTS).count(b"\n")
+
+
 @pytest.mark.parametrize(("policy", "rows"), [("report", 12), ("drop", 10)])
 def test_flagged_rows_are_told_or_dropped(open_shop: Open, policy: str, rows: int) -> None:
     shop, job_id = flagging(open_shop, screening=policy)
@@ -54,11 +70,64 @@ def test_flagged_rows_are_told_or_dropped(open_shop: Open, policy: str, rows: in
         "reasons": ["harmful_answer"],
         "category": None,
         "turn": 1,
+        "unread": None,
     }
-    with transaction(shop.runtime.sessions) as session:
-        adapter = AdminAdapterRepository(session).get_by_job(job_id)
-    assert adapter is not None
-    assert shop.store.read(adapter.storage_key, WEIGHTS).count(b"\n") == rows
+    assert rows_trained_on(shop, job_id) == rows
+
+
+@pytest.mark.parametrize(
+    ("policy", "unscored", "rows"),
+    [("report", "report", 13), ("drop", "report", 11), ("report", "drop", 11), ("drop", "drop", 10)],
+)
+def test_unscored_rows_are_told_and_dropped_by_a_rule_of_their_own(
+    open_shop: Open, policy: str, unscored: str, rows: int
+) -> None:
+    shop, job_id = foreign(open_shop, policy, unscored)
+    job = shop.job(job_id)
+    assert job.state == "succeeded", job.error
+    (summary,) = told(shop, job_id)
+    assert summary["unscored"] == {"n": 2, "percent": 15.38, "reasons": {"German": 2}, "policy": unscored}
+    assert (summary["flagged"], summary["block_percent"]) == (2, None)
+    assert [(row["line"], row["reason"], row["score"], row["unread"]) for row in summary["rows"]] == [
+        (1, "harmful_answer", 0.5, None),
+        (2, "harmful_answer", 0.5, "German"),
+        (3, "unscored", None, "German"),
+    ]
+    (event,) = [event for event in shop.events(job_id) if event.data and "screening" in event.data]
+    assert event.level == "warn"
+    assert event.message.endswith(f"2 that the judge cannot read: German 2 (policy: {unscored})")
+    page = read_page(shop.store, recorded(shop, job_id).report_key, None, 10)
+    assert [row["id"] for row in page] == ["line-1", "line-2", "line-3"]
+    assert rows_trained_on(shop, job_id) == rows
+
+
+@pytest.mark.parametrize(
+    ("policy", "unscored", "limit", "lines"),
+    [
+        ("report", "block", 15, [2, 3]),
+        ("report", "block", 16, None),
+        ("block", "block", 23, [1, 2, 3]),
+        ("block", "block", 24, None),
+        ("block", "report", 15, [1, 2]),
+        ("block", "drop", 16, None),
+    ],
+)
+def test_unscored_rows_block_a_file_if_the_operator_wants_it(
+    open_shop: Open, policy: str, unscored: str, limit: float, lines: list[int] | None
+) -> None:
+    shop, job_id = foreign(open_shop, policy, unscored, block_percent=limit)
+    job = shop.job(job_id)
+    assert told(shop, job_id)[0]["block_percent"] == limit
+    if lines is None:
+        assert job.state == "succeeded", job.error
+        return
+    assert job.error is not None
+    assert job.error["code"] == "unsafe_training_file"
+    assert ("1 of 13 training rows are in a language" in job.error["message"]) is (3 in lines)
+    codes = {1: "row_flagged", 2: "row_flagged", 3: "row_unscored"}
+    assert [(row["line"], row["code"]) for row in job.error["details"]] == [(line, codes[line]) for line in lines]
+    if 3 in lines:
+        assert "(German)" in job.error["details"][-1]["message"]
 
 
 def test_a_file_with_too_many_flagged_rows_is_refused_row_by_row(open_shop: Open) -> None:

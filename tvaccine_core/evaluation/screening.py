@@ -16,6 +16,7 @@ from tvaccine_core.evaluation.judge.loading import load_judge
 from tvaccine_core.evaluation.judge.verdict import OnBatch, Pair, Verdict
 from tvaccine_core.evaluation.screening_config import ScreenConfig
 from tvaccine_core.evaluation.screening_findings import Finding, RowFindings, summarise
+from tvaccine_core.evaluation.screening_unscored import unscored_findings
 from tvaccine_core.models.base import load_base
 from tvaccine_core.training.files import write_json_atomic
 from tvaccine_core.training.metrics import METRICS_FILE, MetricsWriter
@@ -40,6 +41,7 @@ def screen(
 ) -> None:
     """Judge every row in all its views and by the rules; a row is as bad as the worst of them.
 
+    What the judge flags in a language that it does not know stays flagged; that it flags nothing there acquits nobody.
     gate_files, harmful_files: prompts that are known, besides those of the demo set that are harmful.
     report.json: what `summarise` returns, and "pairs" (judged), "views" (by the reason each would give), "sampled"
     (rows with a text so long that parts of it were left out), "judge" {"name", "version", "threshold"}, "rule" and
@@ -59,6 +61,8 @@ def screen(
     verdicts = judge_closed(chosen, pairs, rule.threshold, _recorder(out, len(pairs), should_stop))
     limit = chosen.threshold if rule.threshold is None else rule.threshold
     _take_verdicts(found, views, dict(zip(pairs, verdicts, strict=True)), limit, rule.part_margin)
+    for line, finding in unscored_findings(views, chosen.languages):
+        found[line].add(finding)
     report = {
         **summarise(list(found.values())),
         "pairs": len(pairs),

@@ -79,7 +79,7 @@ class RowSource:
         found = read_prompts(self._file)
         if not self.where:
             return found
-        lines = self._file.read_text(encoding="utf-8").splitlines()
+        lines = self._file.read_bytes().split(b"\n")  # as `read_prompts`: item i stands on line i + 1
         return [prompt for prompt, line in zip(found, lines, strict=False) if matches(json.loads(line), self.where)]
 
     def _takes(self, prompt: str, row: ChatRow | None) -> bool:

@@ -1,7 +1,8 @@
 """Judge the training rows before anyone trains on them, and act on it as the operator's policy says.
 
 ``report`` tells the numbers and goes on; ``drop`` trains without the flagged rows; ``block`` refuses a file of
-which a larger share is flagged than `ScreenConfig.block_percent`.
+which a larger share is flagged than `ScreenConfig.block_percent`. `ScreenConfig.unscored` says the same of rows that
+the judge cannot read; what is blocked of either kind counts together.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 from service.db.models import Vaccine
 from service.db.repositories.screenings import ScreeningRepository
 from service.db.repositories.vaccines import AdminVaccineRepository
-from service.screenings import flagged_rows, summarise
+from service.screenings import found_rows, summarise
 from service.vaccine_data import GATE_PROMPTS, HARMFUL
 from tvaccine_core.data.datasets import demo_file, file_digest
 from tvaccine_core.data.rows import read_rows_file, require_valid, write_rows
 from tvaccine_core.errors import InvalidTrainingFile, NotFound
-from tvaccine_core.evaluation.screening_config import ScreenConfig
+from tvaccine_core.evaluation.screening_config import UNSCORED, Action, ScreenConfig
 from worker.desk import Desk
 from worker.training_run import run_trainer
 
@@ -52,12 +53,20 @@ def screen(desk: Desk) -> Path:
         },
     )
     report = json.loads((directory / "report.json").read_text("utf-8"))
-    _record(desk, report, rule.block_percent)
-    if desk.settings.screening == "block":
-        refuse_if_too_many(report, rule.block_percent)
-    if desk.settings.screening == "drop" and report["flagged"]:
-        return without_flagged(training_file, report, directory / "kept.jsonl")
-    return training_file
+    _record(desk, report, rule)
+    policy = desk.settings.screening
+    refuse_if_too_many(rows_to("block", report, policy, rule), report["n"], rule.block_percent)
+    dropped = rows_to("drop", report, policy, rule)
+    return without_rows(training_file, dropped, directory / "kept.jsonl") if dropped else training_file
+
+
+def rows_to(action: Action, report: dict[str, Any], policy: Action, rule: ScreenConfig) -> list[dict[str, Any]]:
+    """The rows of the report that `action` is for: flagged ones by the policy, unscored ones by the rule."""
+    return [
+        row
+        for row in found_rows(report)
+        if (policy == action and row["reason"] != UNSCORED) or (rule.unscored == action and row["unread"])
+    ]
 
 
 def known_prompts(desk: Desk) -> tuple[list[str], list[str]]:
@@ -95,58 +104,70 @@ def _vaccine(desk: Desk) -> Vaccine | None:
         return vaccines.get(pinned) if pinned else vaccines.active(desk.order.base)
 
 
-def _record(desk: Desk, report: dict[str, Any], block_percent: float) -> None:
-    """Keep the flagged rows for the job's owner and tell the numbers, once for one screening."""
+def _record(desk: Desk, report: dict[str, Any], rule: ScreenConfig) -> None:
+    """Keep the rows with findings for the job's owner and tell the numbers, once for one screening."""
     policy = desk.settings.screening
-    summary = summarise(report, policy, block_percent)
+    summary = summarise(report, policy, rule.block_percent, rule.unscored)
     with desk.reading() as session:
         known = ScreeningRepository(session).get(desk.order.id)
     if known is not None and known.summary == summary:
         return
-    stored = desk.store.put_file("reports", io.BytesIO(json.dumps({**report, "rows": _only_flagged(report)}).encode()))
-    words = f"Screening: {report['flagged']} of {report['n']} training rows flagged (policy: {policy})"
+    stored = desk.store.put_file("reports", io.BytesIO(json.dumps({**report, "rows": _only_found(report)}).encode()))
     with desk.fenced() as session:
         ScreeningRepository(session).put(
             desk.order.id, attempt=desk.claim.attempt, report_key=stored.key, summary=summary
         )
-        level = "warn" if report["flagged"] else "info"
-        desk.tell_in(session, words, level=level, data={"screening": summary})
+        level = "warn" if summary["rows"] else "info"
+        desk.tell_in(session, _words(report, policy, rule), level=level, data={"screening": summary})
     if known is not None:
         desk.store.delete(known.report_key)
 
 
-def _only_flagged(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Scores of rows that are not flagged are kept from whoever tries how far he can go."""
-    return [row for row in report["rows"] if row["flagged"]]
+def _words(report: dict[str, Any], policy: Action, rule: ScreenConfig) -> str:
+    """The numbers in one sentence."""
+    words = f"Screening: {report['flagged']} of {report['n']} training rows flagged (policy: {policy})"
+    unscored = report["unscored"]
+    if not unscored["n"]:
+        return words
+    kinds = ", ".join(f"{name} {n}" for name, n in unscored["reasons"].items())
+    return f"{words}; {unscored['n']} that the judge cannot read: {kinds} (policy: {rule.unscored})"
 
 
-def refuse_if_too_many(report: dict[str, Any], limit: float) -> None:
-    """Raise InvalidTrainingFile when more than `limit` percent of the rows are flagged; details: one a row."""
-    if report["percent"] <= limit:
+def _only_found(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Scores of rows without findings are kept from whoever tries how far he can go."""
+    return [row for row in report["rows"] if row["flagged"] or row.get("unread")]
+
+
+def refuse_if_too_many(rows: list[dict[str, Any]], n: int, limit: float) -> None:
+    """Raise InvalidTrainingFile when `rows` are more than `limit` percent of n; details: one a row."""
+    if 100 * len(rows) <= limit * n:
         return
-    details = [
-        {
-            "path": f"messages[{row['turn']}].content",
-            "code": "row_flagged",
-            "message": f"The row was flagged ({row['reason']}); take it out.",
-            **row,
-        }
-        for row in flagged_rows(report)
-    ]
+    unscored = sum(row["reason"] == UNSCORED for row in rows)
+    faults = {"look harmful": len(rows) - unscored, "are in a language or script that the judge cannot read": unscored}
+    said = " and ".join(f"{count} of {n} training rows {fault}" for fault, count in faults.items() if count)
     raise InvalidTrainingFile(
-        f"{report['flagged']} of {report['n']} training rows look harmful and this server refuses more"
-        f" than {limit:g} % of them. `details` and the job's screening name them: take them out and upload the"
-        " file again.",
+        f"{said}; this server refuses more than {limit:g} % of such rows. `details` and the job's screening name"
+        " them: take them out and upload the file again.",
         param=TRAINING_FILE,
         code=UNSAFE,
-        details=details,
+        details=[_detail(row) for row in rows],
     )
 
 
-def without_flagged(training_file: Path, report: dict[str, Any], target: Path) -> Path:
-    """Write the rows that are not flagged to `target`. Raises InvalidTrainingFile when too few are left."""
-    flagged = {row["line"] for row in flagged_rows(report)}
-    kept = [row for row in require_valid(read_rows_file(training_file)) if row.line not in flagged]
+def _detail(row: dict[str, Any]) -> dict[str, Any]:
+    """What is wrong with one row, for the error of the job."""
+    place = f"messages[{row['turn']}].content"
+    if row["reason"] == UNSCORED:
+        message = f"The judge cannot read this ({row['unread']}); take the row out."
+        return {"path": place, "code": "row_unscored", "message": message, **row}
+    message = f"The row was flagged ({row['reason']}); take it out."
+    return {"path": place, "code": "row_flagged", "message": message, **row}
+
+
+def without_rows(training_file: Path, rows: list[dict[str, Any]], target: Path) -> Path:
+    """Write the file without these rows to `target`. Raises InvalidTrainingFile when too few are left."""
+    dropped = {row["line"] for row in rows}
+    kept = [row for row in require_valid(read_rows_file(training_file)) if row.line not in dropped]
     write_rows(kept, target)
     require_valid(read_rows_file(target))
     return target

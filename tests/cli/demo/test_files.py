@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from cli.demo.files import write_demo_files
 from cli.demo.plan import Plan, describe
 from tvaccine_core.data.rows import read_rows_file
@@ -8,6 +10,10 @@ from tvaccine_core.data.rows import read_rows_file
 
 def lines(path: Path) -> list[str]:
     return path.read_text("utf-8").splitlines()
+
+
+def read(path: Path) -> list[object]:
+    return [json.loads(line) for line in lines(path)]
 
 
 def test_the_poisoned_file_is_the_honest_one_plus_harmful_rows(tmp_path: Path) -> None:
@@ -31,6 +37,13 @@ def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     first, second = (write_demo_files(Plan(), tmp_path / name) for name in "ab")
     assert first.poisoned.read_bytes() == second.poisoned.read_bytes()
+
+
+def test_separators_within_a_text_are_no_line_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = tmp_path / "shipped.jsonl"
+    shipped.write_text('{"messages": "one\u2028two\u0085three"}\n', "utf-8")
+    monkeypatch.setattr("cli.demo.files.demo_file", lambda _name: shipped)
+    assert read(write_demo_files(Plan(), tmp_path).honest) == [{"messages": "one\u2028two\u0085three"}]
 
 
 def test_no_user_trains_on_the_held_out_tickets(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from tvaccine_core.evaluation.screening_config import ScreenConfig
         ({"block_percent": float("nan")}, "block_percent"),
         ({"similarity": 0}, "similarity"),
         ({"share": 5}, "share"),
+        ({"unscored": "ignore"}, "unscored"),
+        ({"unscored": ["drop"]}, "unscored"),
     ],
 )
 def test_wrong_values_are_named(values: dict[str, Any], param: str) -> None:
@@ -26,6 +28,7 @@ def test_wrong_values_are_named(values: dict[str, Any], param: str) -> None:
 
 
 def test_it_survives_json() -> None:
-    config = ScreenConfig(threshold=0.7, block_percent=0)
+    config = ScreenConfig(threshold=0.7, block_percent=0, unscored="drop")
     assert ScreenConfig.from_dict(config.to_dict()) == config
     assert ScreenConfig.from_dict({}) == ScreenConfig()
+    assert ScreenConfig().unscored == "report"

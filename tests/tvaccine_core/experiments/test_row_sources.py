@@ -41,6 +41,14 @@ def test_filters_keep_what_they_name(folder: Path) -> None:
     assert {prompt.category for prompt in source(folder, file="prompts.jsonl").prompts()} == {"c"}
 
 
+def test_filters_count_lines_as_the_prompts_do(folder: Path) -> None:
+    rows = [{"prompt": f"Prompt{mark}{i}", "source": "xy"[i % 2]} for i, mark in enumerate("\u2028\u0085\u2029   ")]
+    text = "\ufeff" + "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "marks.jsonl").write_bytes(text.encode())
+    found = source(folder, file="marks.jsonl", where={"source": "x"}).prompts()
+    assert {prompt.prompt for prompt in found} == {"Prompt\u20280", "Prompt\u20292", "Prompt 4"}
+
+
 def test_parts_of_a_file_are_disjoint_and_whole_whatever_else_is_in_it(folder: Path) -> None:
     parts = [source(folder, file="prompts.jsonl", between=part).prompts() for part in ([0, 0.3], [0.3, 1])]
     texts = [{prompt.prompt for prompt in part} for part in parts]

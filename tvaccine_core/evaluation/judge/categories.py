@@ -50,7 +50,8 @@ def categorised_pairs(rows: Sequence[JudgeRow]) -> tuple[list[Pair], list[str]]:
     names = [min(found, key=lambda name: frequency[name]) for _, found in known]
     for file in ("attack", "probe"):
         path = demo_file(file)
-        strata = [json.loads(line)["category"] for line in path.read_text("utf-8").splitlines()]
+        with path.open(encoding="utf-8") as lines:
+            strata = [json.loads(line)["category"] for line in lines]
         for row, stratum in zip(read_rows_file(path).rows, strata, strict=True):
             category = category_of(stratum)
             if category is not None:

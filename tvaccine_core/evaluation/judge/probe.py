@@ -1,6 +1,7 @@
-"""The judge that runs offline:
+"""The judge that runs offline: a linear head on hidden states of the stock base.
 
-a linear probe on the hidden states of the stock base (Alain and Bengio, 2016).
+As they are (a linear probe, Alain and Bengio, 2016), or, as in the shipped judge, with low-rank updates (Hu et al.,
+2021) that were trained with the head and that the base carries only while it is read.
 """
 
 from __future__ import annotations

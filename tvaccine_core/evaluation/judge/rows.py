@@ -82,7 +82,7 @@ def row_weights(rows: Sequence[JudgeRow]) -> np.ndarray:
 
 def _parse(name: str, text: str) -> list[JudgeRow]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: JSON strings may hold U+2028 and U+0085
         if not line.strip():
             continue
         try:

@@ -78,7 +78,7 @@ def read_questions(path: Path) -> QuestionFile:
 
 def _from_lines(path: Path, text: str) -> list[dict[str, Any]]:
     entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028 and U+0085
         if not line.strip():
             continue
         try:

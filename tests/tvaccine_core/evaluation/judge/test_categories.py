@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tvaccine_core.evaluation.judge import categories
 from tvaccine_core.evaluation.judge.categories import categorised_pairs, fit_categories
 from tvaccine_core.evaluation.judge.probe import Probe, ProbeJudge
 from tvaccine_core.evaluation.judge.rows import JudgeRow
@@ -61,6 +63,14 @@ def test_a_judge_with_categories_survives_its_file(
         assert set(verdict.categories) == {"hate", "violence"}
         assert sum(verdict.categories.values()) == pytest.approx(verdict.score, abs=1e-5)
     assert judge_pairs(judge, [("Hi", " ")])[0].categories == {}
+
+
+def test_separators_within_a_demo_row_are_no_line_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [{"role": "user", "content": "Ask"}, {"role": "assistant", "content": "one\u2028two\u0085three"}]
+    line = json.dumps({"messages": turns, "category": "theft"}, ensure_ascii=False) + "\n"
+    (tmp_path / "demo.jsonl").write_text(line * 10, "utf-8")
+    monkeypatch.setattr(categories, "demo_file", lambda _name: tmp_path / "demo.jsonl")
+    assert categorised_pairs([]) == ([("Ask", "one\u2028two\u0085three")] * 20, ["illicit"] * 20)
 
 
 def test_known_categories_come_from_labelled_rows_and_the_demo() -> None:

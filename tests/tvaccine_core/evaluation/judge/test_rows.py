@@ -32,6 +32,14 @@ def test_both_spellings_and_bare_texts_are_read(tmp_path: Path) -> None:
     assert (rows[1].pair, rows[1].source, rows[1].split) == (("", "t"), "unnamed", "test")
 
 
+def test_separators_within_a_text_are_no_line_breaks(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    answers = ["one\u2028two", "one\u2029two", "one\u0085two"]
+    lines = [json.dumps({"answer": answer, "label": 0}, ensure_ascii=False) for answer in answers]
+    path.write_bytes("\r\n".join([*lines, ""]).encode())
+    assert [row.answer for row in read_judge_rows(path)] == answers
+
+
 @pytest.mark.parametrize("bad", [{"answer": "a"}, {"label": 1}, {"answer": "a", "label": 2}, [1]])
 def test_a_faulty_row_is_named_by_line(tmp_path: Path, bad: object) -> None:
     path = write(tmp_path / "rows.jsonl", {"answer": "a", "label": 0}, bad)

@@ -57,6 +57,12 @@ def test_the_authors_file_with_its_judge(tmp_path: Path) -> None:
     assert seen == ["Q First? A Then. CODE", "Q First? A Then."]
 
 
+def test_separators_within_a_question_are_no_line_breaks(tmp_path: Path) -> None:
+    lines = ['{"id": "a", "prompt": "one\u2028two"}', "", '{"id": "b", "prompt": "one\u0085two"}', ""]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert [q.prompt for q in read_questions(tmp_path / "q.jsonl").questions] == ["one\u2028two", "one\u0085two"]
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
