@@ -28,6 +28,9 @@ PICTURES = {
     "basin-harmful_mixing-strong_tickets.png",
     "costs.png",
     "layers-T-Vaccine.png",
+    "gradient-norms.png",
+    "plane-harmful_mixing-strong_tickets-SFT.png",
+    "plane-harmful_mixing-strong_tickets-T-Vaccine.png",
 }
 
 
@@ -89,6 +92,7 @@ def test_the_tiny_grid_survives_a_kill_and_draws_everything(environment: dict[st
 
     markdown, table, single = (Path(path).read_text() for path in told["tables"])
     assert "| Method | benign | harmful_mixing 0.2 |" in markdown
+    assert "| VISAGE | Drift |" in markdown
     assert {row["method"] for row in csv.DictReader(table.splitlines())} == {"SFT", "T-Vaccine"}
     assert [row["state"] for row in csv.DictReader(single.splitlines())] == ["done"] * 4
     assert {Path(path).name for path in told["figures"]} == PICTURES

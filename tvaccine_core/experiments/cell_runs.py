@@ -11,9 +11,10 @@ from tvaccine_core.attacks.attack import Attack
 from tvaccine_core.attacks.written_refusals import NEW_TOKENS
 from tvaccine_core.experiments.attack_files import ROWS_FILE
 from tvaccine_core.experiments.cost import measured
+from tvaccine_core.experiments.evaluation_plan import EvaluationPlan
 from tvaccine_core.experiments.grid import Cell, Grid
 from tvaccine_core.experiments.materials import Materials
-from tvaccine_core.experiments.measuring import examination
+from tvaccine_core.experiments.measuring import Examination, examination
 from tvaccine_core.experiments.store import Store, Thing, identity_of
 from tvaccine_core.experiments.training_runs import run_once
 from tvaccine_core.finetuning.run import fine_tune
@@ -41,15 +42,16 @@ class CellRuns:
 
     def before(self, vaccine: Thing | None) -> Thing:
         """The figures of the model that the attack starts from, shared by all cells that start from it."""
-        tasks = [task.name for task in self.grid.tasks]
+        tasks, plan = [task.name for task in self.grid.tasks], self.grid.evaluation.before_attack()
         identity = {
             "base": self.base,
             "vaccine": vaccine and identity_of(vaccine.record["identity"]),
-            "evaluation": self.evaluation(tasks),
+            "evaluation": self.evaluation(tasks, plan),
         }
 
         def make(folder: Path) -> dict[str, Any]:
-            figures, judge, adapter = self.measure(folder, _folder(vaccine), tasks, None)
+            exam = self._examination(folder, _folder(vaccine), plan)
+            figures, judge, adapter = _figures(exam, tasks, None)
             return {"results": figures, "judge": judge, "adapter_sha256": adapter}
 
         label = "stock" if vaccine is None else vaccine.folder.name
@@ -105,21 +107,32 @@ class CellRuns:
 
         return run_once(folder, run, self.device)
 
-    def measure(self, folder: Path, adapter: Path | None, tasks: list[str], attack: Attack | None) -> Figures:
-        """Every figure of the base with an adapter (the stock base without). folder: keeps the answers."""
-        plan, place = self.grid.evaluation, {"dtype": self.base["dtype"], "device": self.device}
-        exam = examination(self.grid.base, adapter, plan, self.materials, folder, self.should_stop, **place)
-        return exam.results(tasks, attack), exam.judge_card(), exam.subject.adapter_sha256
+    def after(self, folder: Path, adapter: Path, vaccine: Thing | None, task: str, attack: Attack | None) -> Figures:
+        """Every figure of an attacked model: the base with this adapter. folder: keeps the answers."""
+        exam = self._examination(folder, adapter, self.grid.evaluation.after_attack(), start=_folder(vaccine))
+        return _figures(exam, [task], attack)
 
-    def evaluation(self, tasks: Sequence[str]) -> dict[str, Any]:
+    def evaluation(self, tasks: Sequence[str], plan: EvaluationPlan) -> dict[str, Any]:
         """What the figures depend on: settings, and digests of prompts and rows."""
-        rows = {task: self.materials.scored_with(task) for task in tasks}
-        return {**self.grid.evaluation.settings(), "rows": rows}
+        rows = {task: self.materials.scored_with(task, plan) for task in tasks}
+        return {**plan.settings(), "rows": rows}
 
     def write_refusals(self, prompts: Sequence[str]) -> list[str]:
         """The stock base as the writer of refusals: all methods meet what one model wrote."""
         loaded = load_base(self.grid.base, dtype=self.base["dtype"], device=self.device)
         return greedy(loaded.model, loaded.tokenizer)(list(prompts), NEW_TOKENS)
+
+    def _examination(
+        self, folder: Path, adapter: Path | None, plan: EvaluationPlan, *, start: Path | None = None
+    ) -> Examination:
+        """The base with an adapter (the stock base without), loaded."""
+        place = {"dtype": self.base["dtype"], "device": self.device}
+        stop = self.should_stop
+        return examination(self.grid.base, adapter, plan, self.materials, folder, stop, start=start, **place)
+
+
+def _figures(exam: Examination, tasks: Sequence[str], attack: Attack | None) -> Figures:
+    return exam.results(tasks, attack), exam.judge_card(), exam.subject.adapter_sha256
 
 
 def _folder(vaccine: Thing | None) -> Path | None:

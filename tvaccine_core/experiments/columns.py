@@ -38,6 +38,20 @@ def _share(*keys: str, part: str) -> Callable[[Record], Value | None]:
     return read
 
 
+def _misaligned(place: str) -> Callable[[Record], Value | None]:
+    """Reads the share of answers with a numeric, coherent rating that are misaligned; 0 of 0 is no figure."""
+
+    def read(record: Record) -> Value | None:
+        found = _share(place, "emergent", "of_coherent", part="misaligned")(record)
+        return found if found is not None and found.whole else None
+
+    return read
+
+
+def _rated(share: str, part: str) -> Callable[[Record], Value | None]:
+    return _share("results", "emergent", share, part=part)
+
+
 def _task_share(place: str) -> Callable[[Record], Value | None]:
     return lambda record: _share(place, "tasks", record["coordinates"]["task"], part="correct")(record)
 
@@ -101,12 +115,20 @@ COLUMNS: dict[str, Column] = {
         Column("over_refusal", "Over-refusal", "%", _share("results", "over_refusal", part="refused")),
         Column("perplexity", "Perplexity", "", _plain("results", "writing", "perplexity")),
         Column("visage", "VISAGE", "", _plain("results", "basin", "visage")),
+        Column("drift", "Drift", "", _plain("results", "drift", "total")),
+        Column("misaligned", "Misaligned", "%", _misaligned("results")),
+        Column("misaligned_of_all", "Misaligned of all", "%", _rated("of_all", "misaligned")),
+        Column("rated_coherent", "Rated coherent", "%", _rated("coherent", "coherent")),
+        Column("rated_code", "Rated code", "%", _rated("code", "code")),
+        Column("rated_refusal", "Rated refusal", "%", _rated("refusal", "refusal")),
+        Column("unrated", "Unrated", "%", _rated("unrated", "unrated")),
         Column(
             "harmful_score_before", "Harmful score before", "%", _share("before", "harmful", "score", part="flagged")
         ),
         Column("accuracy_before", "Accuracy before", "%", _task_share("before")),
         Column("over_refusal_before", "Over-refusal before", "%", _share("before", "over_refusal", part="refused")),
         Column("perplexity_before", "Perplexity before", "", _plain("before", "writing", "perplexity")),
+        Column("misaligned_before", "Misaligned before", "%", _misaligned("before")),
         Column("alignment_steps", "Alignment steps", "", _plain("costs", "alignment", "steps")),
         Column("alignment_step_seconds", "Alignment step", "s", _plain("costs", "alignment", "step_seconds")),
         Column("alignment_seconds", "Alignment", "s", _seconds("alignment")),

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.experiments.columns import COLUMNS
-from tvaccine_core.experiments.plan_file import PlannedGrid, vaccine_folder
+from tvaccine_core.experiments.landscape_pictures import draw_landscapes
+from tvaccine_core.experiments.layer_pictures import draw_layers
+from tvaccine_core.experiments.picture_style import file_name, height, method_style
+from tvaccine_core.experiments.plan_file import PlannedGrid
 from tvaccine_core.experiments.summary import Estimate, Group, estimate, groups, ordered
-from tvaccine_core.metrics.figures.basin import draw_basin
 from tvaccine_core.metrics.figures.canvas import LINES, drawn, grid, shortened
-from tvaccine_core.metrics.figures.layers import draw_gradient_norms
-from tvaccine_core.metrics.layer_curves import read_layer_curves
 
-MARKERS = "osD^vPX*"
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 2)), (0, (5, 2, 1, 2)))
-MOST_BASINS = len(LINES)
 SPREAD = 0.006
 """Distance of two methods at one ratio, as a share of the axis."""
-LINE_HEIGHT = 0.22
-"""Inches of picture for a line of the legend."""
-_UNFIT = re.compile(r"[^A-Za-z0-9.+=_-]+")
 
 
 def draw_figures(plan: PlannedGrid, out: Path) -> list[Path]:
@@ -39,16 +31,7 @@ def draw_figures(plan: PlannedGrid, out: Path) -> list[Path]:
             here = [g for g in found if (g.coordinate("strength"), g.coordinate("task")) == (strength, task)]
             files += _attack_pictures(here, styles, out, f"{strength}, {task}") if here else []
     files += _costs(found, out / "costs.png")
-    return files + _layers(plan, out)
-
-
-def method_style(place: int) -> dict[str, Any]:
-    """How the method at this place of the grid is drawn, in every picture alike."""
-    return {
-        "color": LINES[place % len(LINES)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "ls": DASHES[place // len(LINES) % len(DASHES)],
-    }
+    return files + draw_layers(plan, styles, out)
 
 
 def _attack_pictures(here: Sequence[Group], styles: Mapping[str, Any], out: Path, where: str) -> list[Path]:
@@ -56,7 +39,7 @@ def _attack_pictures(here: Sequence[Group], styles: Mapping[str, Any], out: Path
     files = []
     for attack in ordered(group.coordinate("attack") for group in here if group.coordinate("ratio") > 0):
         mine = [group for group in here if group.coordinate("attack") == attack]
-        name = _file_name(f"{attack}-{where}")
+        name = file_name(f"{attack}-{where}")
         if len({group.coordinate("ratio") for group in mine}) > 1 or any(not g.coordinate("ratio") for g in here):
             benign = [group for group in here if group.coordinate("ratio") == 0]
             path = out / f"harmful-by-ratio-{name}.png"
@@ -64,17 +47,16 @@ def _attack_pictures(here: Sequence[Group], styles: Mapping[str, Any], out: Path
             files.append(path)
         strongest = _at_highest_ratio(mine)
         path = out / f"harmful-by-accuracy-{name}.png"
-        title = f"Harmful score and accuracy: {attack} {strongest[0].coordinate('ratio'):g} ({where})"
-        files += [path] if _by_accuracy(strongest, styles, path, title) else []
-        path = out / f"basin-{name}.png"
-        files += [path] if _basins(strongest, path) else []
+        words = f"{attack} {strongest[0].coordinate('ratio'):g} ({where})"
+        files += [path] if _by_accuracy(strongest, styles, path, f"Harmful score and accuracy: {words}") else []
+        files += draw_landscapes(strongest, out, name, words)
     return files
 
 
 def _by_ratio(here: Sequence[Group], styles: Mapping[str, Any], path: Path, title: str) -> None:
     methods = ordered(group.coordinate("method") for group in here)
     ratios = ordered((group.coordinate("ratio") for group in here), key=float)
-    with drawn(path, title, height=_height(len(methods))) as axes:
+    with drawn(path, title, height=height(len(methods))) as axes:
         for number, method in enumerate(methods):
             mine = sorted((g for g in here if g.coordinate("method") == method), key=lambda g: g.coordinate("ratio"))
             points = [(g.coordinate("ratio"), one) for g in mine if (one := g.estimate("harmful_score")) is not None]
@@ -98,7 +80,7 @@ def _by_accuracy(here: Sequence[Group], styles: Mapping[str, Any], path: Path, t
     whole = [(g, x, y) for g, x, y in points if x is not None and y is not None]
     if not whole:
         return False
-    with drawn(path, title, height=_height(len(whole))) as axes:
+    with drawn(path, title, height=height(len(whole))) as axes:
         for group, accuracy, harmful in whole:
             method = group.coordinate("method")
             reaches = {"xerr": [[end] for end in _reach(accuracy)], "yerr": [[end] for end in _reach(harmful)]}
@@ -119,19 +101,6 @@ def _by_accuracy(here: Sequence[Group], styles: Mapping[str, Any], path: Path, t
         axes.set_ylim(-2, 102)
         grid(axes)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-    return True
-
-
-def _basins(here: Sequence[Group], path: Path) -> bool:
-    """The safety basins of the attacked models of one seed, if the cells hold them."""
-    basins = {}
-    for group in here:
-        basin = (group.cells[0].record or {})["results"].get("basin")
-        if basin is not None:
-            basins[group.coordinate("method")] = basin
-    if not basins:
-        return False
-    draw_basin(dict(list(basins.items())[:MOST_BASINS]), path)
     return True
 
 
@@ -163,26 +132,6 @@ def _pooled(found: Sequence[Group], method: str, column: str) -> float | None:
     return None if whole is None else whole.mean
 
 
-def _layers(plan: PlannedGrid, out: Path) -> list[Path]:
-    """The layers' gradient norms of each method's vaccine (first seed), where its alignment noted them."""
-    files: list[tuple[str, Path]] = []
-    seen: set[Path] = set()
-    for cell in plan.finished:
-        folder = vaccine_folder(cell)
-        method = cell.coordinates["method"]
-        if folder is None or folder in seen or method in {name for name, _ in files}:
-            continue
-        seen.add(folder)
-        try:
-            curves = read_layer_curves(folder)
-        except InvalidRequest:  # a method that probes no layers
-            continue
-        path = out / f"layers-{_file_name(method)}.png"
-        draw_gradient_norms(curves, path, f"Gradient norms of the layers: {method}")
-        files.append((method, path))
-    return [path for _, path in files]
-
-
 def _at_highest_ratio(mine: Sequence[Group]) -> list[Group]:
     highest = max(group.coordinate("ratio") for group in mine)
     return [group for group in mine if group.coordinate("ratio") == highest]
@@ -193,11 +142,3 @@ def _reach(value: Estimate) -> tuple[float, float]:
     low = value.mean if value.low is None else value.low
     high = value.mean if value.high is None else value.high
     return max(0.0, value.mean - low), max(0.0, high - value.mean)
-
-
-def _height(methods: int) -> float:
-    return 4.6 + LINE_HEIGHT * ((methods + 1) // 2)
-
-
-def _file_name(text: str) -> str:
-    return _UNFIT.sub("_", text)[:120]

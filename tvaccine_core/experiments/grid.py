@@ -190,7 +190,7 @@ def _attacks(given: Mapping[str, Any]) -> tuple[AttackPlan, ...]:
 
 
 def _require_rows(grid: Grid) -> None:
-    """Every method and attack finds the rows that it needs."""
+    """Every method, attack and measurement finds the rows that it needs."""
     for method in grid.methods:
         for name in method.needs:
             if name not in grid.provider and not (name == "safe" and "alignment" in grid.provider):
@@ -200,3 +200,7 @@ def _require_rows(grid: Grid) -> None:
             for name in plan.attack.needs:
                 if name not in grid.attacker and name not in MADE_HERE:
                     refuse(f"data.attacker.{name}", f"is needed by the attack {plan.label}; add it.")
+    rows = {"alignment": grid.evaluation.drift, "harmful": grid.evaluation.gradient_norms}
+    for name, part in (("alignment", "drift"), ("harmful", "gradient_norms")):
+        if rows[name] is not None and name not in grid.provider:
+            refuse(f"data.provider.{name}", f"is needed by evaluation.{part}; add it.")

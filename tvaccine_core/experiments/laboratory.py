@@ -58,7 +58,7 @@ class Laboratory:
             "attack": identity_of(self.attacks.identity(cell.attack, cell.task.name, cell.seed)),
             "asked_as": attack.to_dict() if _asks_otherwise(cell) else None,
             "task": cell.task.name,
-            "evaluation": self.runs.evaluation([cell.task.name]),
+            "evaluation": self.runs.evaluation([cell.task.name], self.grid.evaluation),
         }
 
     def folder(self, cell: Cell) -> Path:
@@ -83,7 +83,7 @@ class Laboratory:
             final = folder / REPAIRED
         template = cell.attack.attack if _asks_otherwise(cell) else None
         with measured(self.device) as scoring:
-            figures, judge, adapter = self.runs.measure(folder, final / COMBINED, [cell.task.name], template)
+            figures, judge, adapter = self.runs.after(folder, final / COMBINED, vaccine, cell.task.name, template)
         costs["scoring"] = scoring.to_dict()
         record = {
             "schema": SCHEMA,
@@ -133,7 +133,7 @@ class Laboratory:
             "task_train": self.materials.tasks[cell.task.name].train.note(),
             "provider": provider,
             "attacker": attacker,
-            "scored_with": self.materials.scored_with(cell.task.name),
+            "scored_with": self.materials.scored_with(cell.task.name, self.grid.evaluation),
         }
 
 

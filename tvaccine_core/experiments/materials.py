@@ -22,6 +22,7 @@ from tvaccine_core.data.overlap import find_overlaps
 from tvaccine_core.data.row_forms import Row, judge_row
 from tvaccine_core.data.tokenise import encode_rows
 from tvaccine_core.errors import InvalidTrainingFile
+from tvaccine_core.experiments.evaluation_plan import EvaluationPlan
 from tvaccine_core.experiments.grid import Grid
 from tvaccine_core.experiments.keys import refuse
 from tvaccine_core.experiments.mixed_source import Source
@@ -66,13 +67,15 @@ class Materials:
         """The provider's safe rows: its alignment rows unless the grid gives others."""
         return self.provider.get("safe", self.provider.get("alignment"))
 
-    def scored_with(self, task: str) -> dict[str, Any]:
+    def scored_with(self, task: str, plan: EvaluationPlan) -> dict[str, Any]:
         """What the figures of a task's models rest on, by part, with digests."""
+        asked = {"drift_rows": ("alignment", plan.drift), "probe_rows": ("harmful", plan.gradient_norms)}
         return {
             "harmful_prompts": prompts_note(self.harmful),
             "harmless_prompts": prompts_note(self.harmless),
             "task_test": self.tasks[task].test.note(),
             "writing": None if self.writing is None else self.writing.note(),
+            **{part: self.provider[name].note() for part, (name, rows) in asked.items() if rows is not None},
         }
 
 

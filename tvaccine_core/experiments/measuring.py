@@ -1,7 +1,8 @@
 """The figures of one model: harmful score, accuracy, over-refusal, keyword attack success, coherence, perplexity.
 
-All answers are greedy, in the model's own chat template, the same for every method. Texts of answers stay in the
-folder `answers`; what is returned holds numbers alone, so that it can be published.
+Beside these what the grid asks for: safety landscapes, emergent misalignment, drift, gradient norms. All answers but
+those to the questions of emergent misalignment are greedy, in the model's own chat template, the same for every method.
+Texts of answers stay in the folders `answers`; what is returned holds numbers alone, so that it can be published.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from tvaccine_core.evaluation.judge.loading import load_judge
 from tvaccine_core.evaluation.judge.verdict import Judge
 from tvaccine_core.evaluation.pool import UNCATEGORISED
 from tvaccine_core.evaluation.subject import Subject, load_subject
-from tvaccine_core.experiments.evaluation_plan import BasinPlan, EvaluationPlan
+from tvaccine_core.experiments.evaluation_plan import EvaluationPlan
+from tvaccine_core.experiments.landscape_plan import LandscapePlan
+from tvaccine_core.experiments.layer_states import measure_drift, measure_gradient_norms
 from tvaccine_core.experiments.materials import Materials, RowFile, as_rows
+from tvaccine_core.experiments.misalignment import measure_misalignment
 from tvaccine_core.experiments.store import identity_of
 from tvaccine_core.metrics.answering import Answerer
 from tvaccine_core.metrics.harmful_plus import harmful_score_plus
 from tvaccine_core.metrics.keyword_attack import keyword_attack_success
 from tvaccine_core.metrics.landscape.measures import HarmfulAnswers
-from tvaccine_core.metrics.landscape.run import measure_basin
+from tvaccine_core.metrics.landscape.run import measure_basin, measure_plane
 from tvaccine_core.metrics.open_answers import measure_open_answers
 from tvaccine_core.metrics.perplexity import answer_perplexity
 from tvaccine_core.metrics.tasks import NEW_TOKENS, TASKS, measure_accuracy
@@ -52,7 +56,10 @@ LONGEST_ROW = 4096
 
 @dataclass(frozen=True)
 class Examination:
-    """One model under test. folder: keeps answers and basin points, so that an examination cut short goes on."""
+    """One model under test. folder: keeps answers and landscapes' points, so that an examination cut short goes on.
+
+    start: the vaccine that the model's attack started from, None for the stock base; drift is measured from there.
+    """
 
     subject: Subject
     judge: Judge
@@ -60,6 +67,7 @@ class Examination:
     materials: Materials
     folder: Path
     should_stop: Callable[[], bool]
+    start: Path | None = None
 
     def results(self, tasks: Sequence[str], attack: Attack | None) -> dict[str, Any]:
         """All figures. attack: puts the harmful prompts as its attacker does, as well, if it has a template."""
@@ -73,9 +81,7 @@ class Examination:
             model, tokenizer = self.subject.base.model, self.subject.base.tokenizer
             rows = as_rows(self.materials.writing.rows)
             found["writing"] = answer_perplexity(model, tokenizer, rows, max_length=LONGEST_ROW).to_dict()
-        if self.plan.basin is not None:
-            found["basin"] = self._basin(self.plan.basin)
-        return found
+        return {**found, **self._asked_for()}
 
     def judge_card(self) -> dict[str, Any]:
         """Which judge decided, at which threshold."""
@@ -126,14 +132,33 @@ class Examination:
         found = measure_open_answers(model, tokenizer, rows, answer, max_length=LONGEST_ROW)
         return {"task": task, "rule": "open", **found}
 
-    def _basin(self, plan: BasinPlan) -> dict[str, Any]:
+    def _asked_for(self) -> dict[str, Any]:
+        """The figures that only some grids want."""
+        plan, rows, found = self.plan, self.materials.provider, {}
+        if plan.basin is not None:
+            found["basin"] = self._landscape("basin", measure_basin, plan.basin)
+        if plan.plane is not None:
+            found["plane"] = self._landscape("plane", measure_plane, plan.plane)
+        if plan.emergent is not None:
+            out = self.folder / "emergent"
+            found["emergent"] = measure_misalignment(self.subject, plan.emergent, out, self.should_stop)
+        if plan.drift is not None:
+            chosen = rows["alignment"].rows[: plan.drift]
+            found["drift"] = measure_drift(self.subject, self.start, chosen, LONGEST_ROW)
+        if plan.gradient_norms is not None:
+            chosen = rows["harmful"].rows[: plan.gradient_norms]
+            found["gradient_norms"] = measure_gradient_norms(self.subject, chosen, LONGEST_ROW)
+        return found
+
+    def _landscape(self, name: str, run: Callable[..., dict[str, Any]], plan: LandscapePlan) -> dict[str, Any]:
+        """run: `measure_basin` or `measure_plane`; their points are kept in a folder of this name."""
         prompts = [prompt.prompt for prompt in self.materials.harmful[: plan.prompts]]
         judge = self.judge if plan.config.score == "harmful_score" else None
         measure = HarmfulAnswers(self._generated, prompts, judge=judge, max_new_tokens=plan.max_new_tokens)
-        out = self.folder / "basin"
+        out = self.folder / name
         out.mkdir(parents=True, exist_ok=True)
         model = self.subject.base.model
-        return measure_basin(model, measure, out, plan.config, identity=measure.identity, should_stop=self.should_stop)
+        return run(model, measure, out, plan.config, identity=measure.identity, should_stop=self.should_stop)
 
     def _answerer(self, part: str) -> Answerer:
         return lambda asked, most: self._answers(part, asked, most)
@@ -172,14 +197,15 @@ def examination(
     folder: Path,
     should_stop: Callable[[], bool],
     *,
+    start: Path | None = None,
     dtype: str,
     device: str,
 ) -> Examination:
-    """Loads the model (base with one adapter, or the stock base) and its judge."""
+    """Loads the model (base with one adapter, or the stock base) and its judge. start: as in Examination."""
     subject = load_subject(base, None, adapter, dtype=dtype, device=device)
     reader = subject.base if plan.judge_base is None else load_base(plan.judge_base, dtype=dtype, device=device)
     judge = load_judge(plan.judge, reader, allow_comparison=True)
-    return Examination(subject, judge, plan, materials, folder, should_stop)
+    return Examination(subject, judge, plan, materials, folder, should_stop, start)
 
 
 def _messages(attack: Attack, prompt: str) -> list[dict[str, str]]:

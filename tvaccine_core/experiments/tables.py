@@ -26,9 +26,9 @@ MARKDOWN, TABLE, CELLS = "table.md", "table.csv", "cells.csv"
 BY_ATTACK = ("harmful_score", "accuracy")
 OTHERS = (
     "harmful_score_in_template", "harmful_score_plus", "keyword_attack", "coherence", "over_refusal", "perplexity",
-    "visage",
+    "visage", "drift", "misaligned", "misaligned_of_all", "rated_coherent", "rated_code", "rated_refusal", "unrated",
 )  # fmt: skip
-BEFORE = ("harmful_score_before", "accuracy_before", "over_refusal_before", "perplexity_before")
+BEFORE = ("harmful_score_before", "accuracy_before", "over_refusal_before", "perplexity_before", "misaligned_before")
 COSTS = (
     "alignment_steps", "alignment_step_seconds", "alignment_seconds", "alignment_memory", "fine_tuning_seconds",
     "fine_tuning_memory", "repair_seconds", "repair_memory",
@@ -121,12 +121,13 @@ def _others(here: Sequence[Group]) -> list[str]:
 
 def _before(found: Sequence[Group]) -> list[str]:
     """The models that the attacks start from. Cells of one method and seed share them."""
+    names = [name for name in BEFORE if any(group.values(name) for group in found)]
     rows = []
     for method in ordered(group.coordinate("method") for group in found):
         for task in ordered(group.coordinate("task") for group in found):
             mine = [g for g in found if (g.coordinate("method"), g.coordinate("task")) == (method, task)]
-            rows.append([method, task, *(shown(_once_a_seed(mine, name), COLUMNS[name].unit) for name in BEFORE)])
-    return ["## Before the attack\n\n" + _table(["Method", "Task", *(COLUMNS[name].words for name in BEFORE)], rows)]
+            rows.append([method, task, *(shown(_once_a_seed(mine, name), COLUMNS[name].unit) for name in names)])
+    return ["## Before the attack\n\n" + _table(["Method", "Task", *(COLUMNS[name].words for name in names)], rows)]
 
 
 def _against(grid: PlannedGrid, found: Sequence[Group]) -> list[str]:

@@ -101,6 +101,18 @@ def record(
     }
 
 
+def emergent(misaligned: int, rated: int) -> dict[str, Any]:
+    """Rates of ten answers, of which `rated` have a number and are coherent."""
+    return {
+        "of_coherent": share(misaligned, rated, "misaligned") if rated else share(0, 1, "misaligned") | {"n": 0},
+        "of_all": share(misaligned, 10, "misaligned"),
+        "coherent": share(6, 10, "coherent"),
+        "code": share(1, 10, "code"),
+        "refusal": share(1, 10, "refusal"),
+        "unrated": share(3, 10, "unrated"),
+    }
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Callable[..., Path]:
     """Writes a folder of results. Each cell: (coordinates, record or None, more of the plan)."""

@@ -167,6 +167,21 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("evaluation.max_new_tokens", 0, "evaluation.max_new_tokens"),
     ("evaluation.judge_threshold", 2, "evaluation.judge_threshold"),
     ("evaluation.basin", {"steps": 3}, "evaluation.basin.steps"),
+    ("evaluation.basin", {"steps": "many"}, "evaluation.basin.steps"),
+    ("evaluation.basin", {"seeds": ["one"]}, "evaluation.basin.seeds"),
+    ("evaluation.basin", {"seeds": [1, 1]}, "evaluation.basin.seeds"),
+    ("evaluation.basin", {"score": "coherent"}, "evaluation.basin.score"),
+    ("evaluation.basin", {"radius": "far"}, "evaluation.basin.radius"),
+    ("evaluation.plane", {"seeds": [1]}, "evaluation.plane.seeds"),
+    ("evaluation.plane", {"seeds": [1, 2, 3]}, "evaluation.plane.seeds"),
+    ("evaluation.plane", {"sides": 2}, "evaluation.plane.sides"),
+    ("evaluation.drift", {"rows": 0}, "evaluation.drift.rows"),
+    ("evaluation.drift", {}, "evaluation.drift.rows"),
+    ("evaluation.drift", 5, "evaluation.drift"),
+    ("evaluation.gradient_norms", {"batch": 2}, "evaluation.gradient_norms.batch"),
+    ("evaluation.emergent", {}, "evaluation.emergent.questions"),
+    ("evaluation.emergent", {"questions": "absent.jsonl"}, "evaluation.emergent.questions"),
+    ("evaluation.emergent", {"questions": "q", "samples": 0}, "evaluation.emergent.samples"),
     ("sweep", {"trials": 0}, "sweep.trials"),
 ]
 
@@ -187,6 +202,17 @@ def test_an_attack_needs_its_pool_only_where_something_of_it_is_left(values: dic
     assert error.value.param == "data.attacker.selected"
     values["ratios"] = [0]
     assert [plan.label for plan in read(values).attacks] == ["benign"]
+
+
+@pytest.mark.parametrize(("part", "pool"), [("drift", "alignment"), ("gradient_norms", "harmful")])
+def test_a_measurement_needs_the_rows_it_is_made_on(values: dict[str, Any], read: Read, part: str, pool: str) -> None:
+    values["methods"] = [{"name": "stock", "alignment": "none"}]
+    del values["data"]["provider"][pool]
+    assert read(values).evaluation.drift is None
+    values["evaluation"][part] = True
+    with pytest.raises(InvalidRequest, match=f"is needed by evaluation.{part}") as error:
+        read(values)
+    assert error.value.param == f"data.provider.{pool}"
 
 
 def write(folder: Path, text: str) -> Path:

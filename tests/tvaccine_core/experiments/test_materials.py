@@ -78,6 +78,18 @@ def test_prompts_that_an_attacker_knows_are_a_pool_of_their_own(own_rows: dict[s
     assert len(prepare().attacker["known"].rows) == 4
 
 
+def test_what_figures_rest_on_names_rows_of_a_measurement_only_where_it_is_made(
+    own_rows: dict[str, Any], read: Callable[..., Any], prepare: Prepare
+) -> None:
+    parts = {"harmful_prompts", "harmless_prompts", "task_test", "writing"}
+    assert prepare().scored_with("own", read(own_rows).evaluation).keys() == parts
+    own_rows["evaluation"] |= {"drift": True}
+    found = prepare()
+    noted = found.scored_with("own", read(own_rows).evaluation)
+    assert noted.keys() == {*parts, "drift_rows"}
+    assert noted["drift_rows"] == found.provider["alignment"].note()
+
+
 def test_a_source_with_nothing_left_is_named(own_rows: dict[str, Any], prepare: Prepare, tmp_path: Path) -> None:
     write(tmp_path / "alignment.jsonl", [exchange(HELD_OUT[0], "No.")])
     with pytest.raises(InvalidRequest) as error:

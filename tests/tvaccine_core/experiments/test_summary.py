@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import t as student
 
-from tests.tvaccine_core.experiments.conftest import at, record
+from tests.tvaccine_core.experiments.conftest import at, emergent, record
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.intervals import wilson
 from tvaccine_core.experiments.columns import COLUMNS, Value
@@ -53,6 +53,8 @@ def test_every_column_reads_what_a_cell_holds(results: Results) -> None:
     place = at("SFT")
     cell = record(place, "1100000000")
     cell["results"]["basin"] = {"visage": 61.0}
+    cell["results"]["drift"] = {"total": 0.75, "layers": [0.25, 0.5], "tokens": 9}
+    cell["results"]["emergent"] = cell["before"]["emergent"] = emergent(2, 5)
     cell["results"]["harmful_in_template"] = cell["results"]["harmful"]
     cell["costs"]["repair"] = {**cell["costs"]["fine_tuning"], "step_seconds": None}
     read = {name: column.read(cell) for name, column in COLUMNS.items()}
@@ -60,8 +62,18 @@ def test_every_column_reads_what_a_cell_holds(results: Results) -> None:
     numbers = {name: value.number for name, value in read.items() if value is not None}
     assert (numbers["harmful_score"], numbers["accuracy"], numbers["over_refusal"]) == (20.0, 80.0, 10.0)
     assert (numbers["perplexity"], numbers["visage"]) == (12.5, 61.0)
+    assert (numbers["drift"], numbers["misaligned"], numbers["misaligned_of_all"]) == (0.75, 40.0, 20.0)
+    assert (numbers["rated_coherent"], numbers["rated_code"], numbers["unrated"]) == (60.0, 10.0, 30.0)
+    assert COLUMNS["misaligned"].read(cell) == Value(40.0, 2, 5)
     # Four steps of half a second; a run too short to tell counts with all its seconds.
     assert (numbers["alignment_seconds"], numbers["repair_seconds"], numbers["alignment_memory"]) == (2.0, 9.0, 2.0)
+
+
+def test_no_rated_answer_is_no_rate() -> None:
+    cell = record(at("SFT"), "10")
+    cell["results"]["emergent"] = emergent(0, 0)
+    assert COLUMNS["misaligned"].read(cell) is None
+    assert COLUMNS["misaligned_of_all"].read(cell) == Value(0.0, 0, 10)
 
 
 def test_a_task_with_free_answers_has_no_accuracy() -> None:

@@ -3,13 +3,16 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.tvaccine_core.experiments.conftest import at, record
-from tvaccine_core.experiments.figures import draw_figures, method_style
+from tests.tvaccine_core.experiments.conftest import at, emergent, record
+from tvaccine_core.experiments.figures import draw_figures
+from tvaccine_core.experiments.picture_style import method_style
 from tvaccine_core.experiments.plan_file import read_plan
 from tvaccine_core.experiments.tables import write_tables
+from tvaccine_core.metrics.landscape.config import LandscapeConfig
 
 Results = Callable[..., Path]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -99,6 +102,65 @@ def test_a_picture_shows_what_the_cells_hold(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Axes, "errorbar", watch)
     draw_figures(read_plan(folder), folder / "figures")
     assert drawn[:2] == [("SFT", [5.0, 45.0, 85.0]), ("T-Vaccine | ours", [5.0, 25.0, 45.0])]
+
+
+def measured(place: dict[str, Any], height: float) -> dict[str, Any]:
+    """A record with everything that a grid has to ask for. height: of its plane and its norms."""
+    found = record(place, "1100")
+    config = LandscapeConfig(steps=2, seeds=(1, 2), score="harmful_score")
+    scores = [[height, height, height], [height, 0.0, height], [height, height, height]]
+    plane = {"config": config.to_dict(), "directions": ["random:1", "random:2"], "alphas": list(config.alphas)}
+    found["results"] |= {"plane": {**plane, "scores": scores}, "drift": {"total": height}, "emergent": emergent(1, 4)}
+    found["before"] |= {"gradient_norms": {"layers": [height, 2 * height], "rows": 3}, "emergent": emergent(0, 4)}
+    return found
+
+
+def test_figures_that_a_grid_asks_for_stand_in_the_tables(results: Results, folder: Path) -> None:
+    plain = write_tables(read_plan(folder), folder)[0].read_text()
+    assert not [word for word in ("Drift", "Misaligned", "Unrated") if word in plain]
+    out = results([(at("SFT"), measured(at("SFT"), 2.5))])
+    markdown, table, _ = write_tables(read_plan(out), out)
+    text = markdown.read_text()
+    assert "| Drift | Misaligned | Misaligned of all |" in text
+    assert "| 2.50 | 25.0 [4.6, 69.9] | 10.0 [1.8, 40.4] |" in text
+    assert "| Perplexity before | Misaligned before |" in text
+    rows = {row["figure"]: row for row in csv.DictReader(table.open())}
+    assert (rows["drift"]["mean"], rows["unrated"]["mean"]) == ("2.5", "30.0")
+
+
+def test_each_models_plane_and_all_models_norms_are_drawn(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    lines, planes = [], []
+    plot, mesh = Axes.plot, Axes.pcolormesh
+
+    def watch(axes: Axes, *places: Any, **how: Any) -> Any:
+        lines.append((how.get("label"), places[-1]))
+        return plot(axes, *places, **how)
+
+    def watch_plane(axes: Axes, x: Any, y: Any, scores: Any, **how: Any) -> Any:
+        if isinstance(scores, list):  # the colour bar is a mesh too
+            planes.append((axes.figure.get_suptitle(), scores[0][0]))
+        return mesh(axes, x, y, scores, **how)
+
+    monkeypatch.setattr(Axes, "plot", watch)
+    monkeypatch.setattr(Axes, "pcolormesh", watch_plane)
+    ours, lisa = at(METHODS[1]), at("ours + Lisa")
+    note = {"vaccine": {"folder": "t_vaccine-s0-1"}}
+    cells = [(at("SFT"), measured(at("SFT"), 60.0)), (ours, measured(ours, 20.0) | note)]
+    out = results([*cells, (lisa, measured(lisa, 40.0) | note)])
+    files = {path.name: path for path in draw_figures(read_plan(out), out / "figures")}
+    assert planes == [
+        ("Safety plane of SFT: harmful_mixing 0.1 (strong, sst2)", 60.0),
+        ("Safety plane of T-Vaccine | ours: harmful_mixing 0.1 (strong, sst2)", 20.0),
+        ("Safety plane of ours + Lisa: harmful_mixing 0.1 (strong, sst2)", 40.0),
+    ]
+    assert {name for name in files if name.startswith("plane")} == {
+        f"plane-harmful_mixing-strong_sst2-{name}.png" for name in ("SFT", "T-Vaccine_ours", "ours_+_Lisa")
+    }
+    # Two methods that start from one vaccine are one line.
+    assert [line for line in lines if line[0]] == [("SFT", [60.0, 120.0]), (METHODS[1], [20.0, 40.0])]
+    assert files["gradient-norms.png"].read_bytes().startswith(PNG)
 
 
 def test_a_task_without_accuracy_has_no_such_picture(results: Results) -> None:

@@ -36,13 +36,19 @@ def draw_basin(basins: Mapping[str, Mapping[str, Any]], path: Path, *, score: st
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
-def draw_plane(plane: Mapping[str, Any], path: Path, *, score: str = "Attack success rate (%)") -> None:
+def draw_plane(
+    plane: Mapping[str, Any],
+    path: Path,
+    *,
+    score: str = "Attack success rate (%)",
+    title: str = "Safety basin: a plane through the weights",
+) -> None:
     """The 2-D landscape of one model as a surface with the line S = below; a cross marks the model itself.
 
-    plane: report of `measure_plane`.
+    plane: report of `measure_plane`. title: says which model it is.
     """
     alphas, below = plane["alphas"], plane["config"]["below"]
-    with drawn(path, "Safety basin: a plane through the weights", height=6.4) as axes:
+    with drawn(path, title, height=6.4) as axes:
         surface = axes.pcolormesh(alphas, alphas, plane["scores"], cmap=SURFACE, vmin=0, vmax=100, shading="nearest")
         lowest, highest = (edge(value for row in plane["scores"] for value in row) for edge in (min, max))
         if lowest < below <= highest:
