@@ -1,15 +1,18 @@
-"""Jobs as their owner sees them: the row, its place in the queue and its vaccine."""
+"""Jobs as their owner sees them: the row, its policy, its place in the queue and its vaccine."""
 
 from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from api.schemas.job_policy import JobPolicy
 from api.schemas.jobs import FineTuningJob
+from service.configurations import screening_policy
 from service.db.models import FINE_TUNING, Job, Vaccine
 from service.db.repositories.jobs import JobQueueRepository, JobRepository
 from service.db.repositories.screenings import ScreeningRepository
 from service.db.repositories.vaccines import AdminVaccineRepository
 from service.ids import storable
+from service.settings import Settings
 from tvaccine_core.errors import NotFound
 
 
@@ -29,21 +32,23 @@ def require_any_job(session: Session, job_id: str) -> Job:
     return job
 
 
-def job_viewer(session: Session, project_id: str) -> Callable[[Job], FineTuningJob]:
+def job_viewer(session: Session, settings: Settings, project_id: str) -> Callable[[Job], FineTuningJob]:
     """A function that shows jobs of one project; each vaccine is looked up once."""
     jobs, vaccines = JobRepository(session, project_id), AdminVaccineRepository(session)
-    screenings = ScreeningRepository(session)
+    screenings, screened_by = ScreeningRepository(session), screening_policy(settings)
     known: dict[str, Vaccine | None] = {}
 
     def view(job: Job) -> FineTuningJob:
         if job.vaccine_id is not None and job.vaccine_id not in known:
             known[job.vaccine_id] = vaccines.get(job.vaccine_id)
         vaccine = None if job.vaccine_id is None else known[job.vaccine_id]
+        screening = screenings.get(job.id)
         return FineTuningJob.of(
             job,
+            policy=JobPolicy.of(job, screening, screened_by),
             queue_position=jobs.queue_position(job),
             vaccine=vaccine,
-            screening=screenings.get(job.id),
+            screening=screening,
         )
 
     return view

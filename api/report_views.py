@@ -35,7 +35,7 @@ def report_document(context: Context, job: Job, *, full: bool) -> ScoringReport:
     """The report of the last scoring, without texts unless `full`. Raises NotFound."""
     key = report_key(context, job)
     try:
-        return read_document(context.store, key, full=full)
+        return read_document(context.store, key, full=full, state=job.state)
     except InvalidRequest as error:
         message = "The model was scored by an earlier version of this server; its report is under /safety."
         raise NotFound(message) from error

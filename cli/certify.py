@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli.output import JsonOption, finish, say
-from cli.vaccinate import STOPPED_STATUS, parse_config
+from cli.certificates import exit_by, run_certificate, words_of
+from cli.output import JsonOption, finish
+from cli.vaccinate import STOPPED_STATUS, parse_config, stop_on_signals
 from tvaccine_core.certificate.config import CertificateConfig
 from tvaccine_core.data.datasets import demo_file
-
-FAILED_STATUS = 1
 
 
 def certify_command(
@@ -70,44 +66,11 @@ def certify_command(
         "heldout_file": heldout,
         "chat_file": chat,
     }
-    if not _certify(base, vaccine, out, settings, judge=judge, dtype=dtype, device=device, **places):
-        say(f"tvaccine: stopped; the same command goes on in {out}")
+    stop = stop_on_signals()
+    found = run_certificate(
+        base, vaccine, out, settings, should_stop=stop.is_set, judge=judge, dtype=dtype, device=device, **places
+    )
+    if found is None:
         raise typer.Exit(STOPPED_STATUS)
-    found = json.loads((out / "certificate.json").read_text("utf-8"))
-    finish({"out": str(out), "certificate": found}, _words(found, out), as_json=as_json)
-    if found["verdict"] == "failed":
-        raise typer.Exit(FAILED_STATUS)
-
-
-def _certify(base: str | None, vaccine: Path, out: Path, settings: CertificateConfig, **arguments: Any) -> bool:
-    """Run the core's `certify` to its end; False if it was interrupted."""
-    from tvaccine_core.certificate.run import certify
-    from tvaccine_core.models.registry import EMBEDDED
-    from tvaccine_core.training.checkpoints import latest_checkpoint
-    from tvaccine_core.training.stop import Stopped
-
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    resume_from = latest_checkpoint(out / "checkpoints")
-    if resume_from is not None:
-        say(f"tvaccine: going on from {resume_from}")
-    say(f"tvaccine: attacking the vaccine {len(settings.attacks)} times, in {out}")
-    try:
-        certify(
-            base or EMBEDDED, vaccine, out, settings, resume_from=resume_from, should_stop=stop.is_set, **arguments
-        )  # fmt: skip
-    except Stopped:
-        return False
-    return True
-
-
-def _words(certificate: dict[str, Any], out: Path) -> str:
-    """The certificate for a human."""
-    checks = [f"  {'ok  ' if check['passed'] else 'FAIL'} {check['words']}" for check in certificate["checks"]]
-    measured = [("clean", certificate["clean"]), *((one["label"], one["vaccinated"]) for one in certificate["attacks"])]
-    accuracy = [f"{label} {one['task']['accuracy']} %" for label, one in measured if one["task"]]
-    lines = [f"The vaccine {certificate['verdict']} its certificate.", *checks]
-    if accuracy:
-        lines.append(f"Task accuracy: {', '.join(accuracy)}")
-    return "\n".join([*lines, f"Certificate: {out / 'certificate.json'}"])
+    finish({"out": str(out), "certificate": found}, words_of(found, out), as_json=as_json)
+    exit_by(found)

@@ -9,6 +9,7 @@ from tvaccine_core.alignment.settings import AlignmentSettings
 from tvaccine_core.certificate.config import CertificateConfig
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.config import ScoreConfig
+from tvaccine_core.evaluation.screening_config import ScreenConfig
 from tvaccine_core.finetuning.config import FineTuneConfig
 from tvaccine_core.finetuning.defences import Defence, defence_config
 from tvaccine_core.repair.config import RepairConfig
@@ -53,6 +54,17 @@ def job_policy(settings: Settings) -> dict[str, Any]:
         None if settings.repairing == "off" else {"method": settings.repairing, **repair_config(settings).to_dict()}
     )
     return {"defences": fine_tune_defence(settings).to_list(), "repair": repair}
+
+
+def screening_policy(settings: Settings) -> dict[str, Any]:
+    """What a screening does now: `policy` for flagged rows, `unscored` for others, and, where one blocks, the share."""
+    rule = ScreenConfig.from_dict(settings.screening_rules)
+    blocks = "block" in (settings.screening, rule.unscored)
+    return {
+        "policy": settings.screening,
+        "unscored": rule.unscored,
+        "block_percent": rule.block_percent if blocks else None,
+    }
 
 
 def score_config(settings: Settings) -> ScoreConfig:

@@ -7,11 +7,12 @@ private until it is named here.
 from collections.abc import Mapping
 from typing import Any
 
-_PLAIN = ("schema", "verdict", "reason", "prompts_sha256", "adapter_sha256", "base_digest")
+_PLAIN = ("schema", "verdict", "reason", "outcome", "prompts_sha256", "adapter_sha256", "base_digest")
 _NESTED = (
     "rule", "harmful_score", "baseline", "coherence", "over_refusal", "refusal", "unscored", "task", "prompts",
 )  # fmt: skip
 _JUDGE = ("name", "version", "threshold")
+_BEFORE_REPAIR = ("verdict", "reason")
 _LISTED = {"checks": ("check", "name", "words"), "categories": ("category",), "variants": ("variant",), "rounds": ()}
 """Lists of mappings: of each its numbers, and these texts. The gate writes them; no model and no user does."""
 _SEQUENCES = ("looks", "release_at", "block_at")
@@ -26,6 +27,8 @@ def redact_report(report: Mapping[str, Any], *, full: bool = False) -> dict[str,
     kept.update({name: _numbers(report[name]) for name in _NESTED if name in report})
     if isinstance(report.get("judge"), Mapping):
         kept["judge"] = {name: report["judge"][name] for name in _JUDGE if name in report["judge"]}
+    if "before_repair" in report:
+        kept["before_repair"] = _with_texts(report["before_repair"], _BEFORE_REPAIR)
     for name, texts in _LISTED.items():
         if isinstance(report.get(name), list):
             kept[name] = [_with_texts(item, texts) for item in report[name]]

@@ -22,5 +22,5 @@ def follow(desk: Desk) -> None:
     scored = score(desk, tuned, vaccine, training_file)
     if not scored.passed and desk.order.policy.get("repair"):
         tuned = repair(desk, tuned, vaccine, training_file)
-        scored = score(desk, tuned, vaccine, training_file, again=True)
+        scored = score(desk, tuned, vaccine, training_file, before=scored)
     conclude(desk, tuned, scored)

@@ -40,7 +40,7 @@ def create(
     request = job_request(body, idempotency_key)
     with context.write() as session:
         job = create_job(session, context.settings, caller.project_id, request)
-        return job_viewer(session, caller.project_id)(job)
+        return job_viewer(session, context.settings, caller.project_id)(job)
 
 
 @router.get("", summary="List jobs", openapi_extra=FILTER_PARAMETERS, responses=errors(400, 401, 503))
@@ -51,14 +51,14 @@ def list_jobs(
     with context.read() as session:
         jobs = JobRepository(session, caller.project_id)
         rows = jobs.list(after=after, limit=limit + 1, metadata=wanted.pairs, without_metadata=wanted.absent)
-        return page(rows, limit, job_viewer(session, caller.project_id))
+        return page(rows, limit, job_viewer(session, context.settings, caller.project_id))
 
 
 @router.get("/{job_id}", summary="Retrieve a job", responses=errors(401, 404, 503))
 def retrieve(context: ContextDep, caller: CallerDep, job_id: str) -> FineTuningJob:
     """The job as it is now."""
     with context.read() as session:
-        return job_viewer(session, caller.project_id)(require_job(session, caller.project_id, job_id))
+        return job_viewer(session, context.settings, caller.project_id)(require_job(session, caller.project_id, job_id))
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=errors(401, 404, 409, 503))
@@ -66,7 +66,7 @@ def cancel(context: ContextDep, caller: CallerDep, job_id: str) -> FineTuningJob
     """Cancel a queued job at once; a running one ends as `cancelled` as soon as its worker has stopped."""
     with context.write() as session:
         require_job(session, caller.project_id, job_id)
-        return job_viewer(session, caller.project_id)(request_cancel(session, job_id))
+        return job_viewer(session, context.settings, caller.project_id)(request_cancel(session, job_id))
 
 
 @router.post("/{job_id}/pause", summary="Refused", responses=errors(401, 404, 409, 503))

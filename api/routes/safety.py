@@ -35,7 +35,7 @@ def safety(context: ContextDep, caller: CallerDep, job_id: str) -> SafetyReport:
         redacted=not caller.is_admin,
         report=None
         if last is None
-        else redact_report(read_report(context.store, last.report_key), full=caller.is_admin),
+        else redact_report(read_report(context.store, last.report_key, state=job.state), full=caller.is_admin),
         scorings=[show(scoring) for scoring in scorings],
     )
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from api.schemas.job_policy import JobPolicy
 from api.schemas.screening import Screening
 from service.db.models import OPEN_STATES, Job, Vaccine
 from service.db.models import Screening as ScreeningRecord
@@ -48,29 +49,31 @@ class Progress(BaseModel):
 
 
 class Safety(BaseModel):
-    """What is known of the job's safety: the stage it is in, and the verdict once it is scored."""
+    """What is known of the job's safety: its policy, the stage it is in, and the verdict once it is scored."""
 
     model_config = ConfigDict(extra="allow")
 
     stage: str | None = Field(
         description="screening, vaccinating, fine_tuning, scoring, repairing, rescoring, releasing."
     )
+    policy: JobPolicy = Field(description="What the job runs under, from its creation on.")
     verdict: str | None = Field(default=None, description="`pass`, `fail` or null while not scored.")
     defences: list[str] | None = Field(
         default=None, description="What the scored model went through: the vaccine's method, then e.g. lisa, panacea."
     )
     repaired: bool | None = Field(default=None, description="Whether the verdict is that of a repaired model.")
+    before_repair: JsonValue = Field(default=None, description="The scoring before the repair: numbers and reason.")
     harmful_score: JsonValue = Field(default=None, description="Percentages; lower is better.")
     report_url: str | None = Field(
         default=None, description="The safety report, relative to the server; null while not scored. Add .html or .png."
     )
 
     @classmethod
-    def of(cls, job: Job) -> "Safety":
-        """The job's stage and what its last scoring found."""
+    def of(cls, job: Job, policy: JobPolicy) -> "Safety":
+        """The job's policy, its stage and what its last scoring found."""
         known = {name: value for name, value in (job.verdict or {}).items() if name not in TEXTS}
         url = f"/v1/fine_tuning/jobs/{job.id}/safety_report" if known else None
-        return cls.model_validate({**known, "stage": job.stage, "report_url": url})
+        return cls.model_validate({**known, "stage": job.stage, "policy": policy, "report_url": url})
 
 
 class JobVaccine(BaseModel):
@@ -120,6 +123,7 @@ class FineTuningJob(BaseModel):
         cls,
         job: Job,
         *,
+        policy: JobPolicy,
         queue_position: int | None,
         vaccine: Vaccine | None,
         screening: ScreeningRecord | None = None,
@@ -145,7 +149,7 @@ class FineTuningJob(BaseModel):
                 "method": job.method,
                 "metadata": job.job_metadata,
                 "progress": Progress.of(job),
-                "safety": Safety.of(job),
+                "safety": Safety.of(job, policy),
                 "screening": None if screening is None else Screening.of(screening),
                 "queue_position": queue_position,
                 "attempt": job.attempt,

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from api.context import Context
 from service.db.repositories.evaluations import EvaluationRepository
+from service.releases import complete_release
 from tests.safety_report import SECRET_ANSWER, full_report
 from tvaccine_core.evaluation.report.document import parse_report
 
@@ -97,6 +98,31 @@ def test_an_admin_reads_everything(get: Get, admin: openai.OpenAI, scored: str) 
     answer = get(admin, ADMIN.format(scored))
     assert answer.json() == full_report()
     assert SECRET_ANSWER in get(admin, ADMIN.format(scored) + ".html").text
+
+
+def test_the_outcome_is_told_once_the_job_has_ended_that_way(
+    get: Get, context: Context, alice: openai.OpenAI, admin: openai.OpenAI, queued: Any, worker: Any, store: Any
+) -> None:
+    job_id: str = queued(alice)
+    key = store(verdict="pass", outcome="repaired_and_released")
+
+    def outcomes() -> list[str | None]:
+        own, whole = get(alice, OWNER.format(job_id)).json(), get(admin, ADMIN.format(job_id)).json()
+        safety = get(alice, f"/v1/fine_tuning/jobs/{job_id}/safety").json()["report"]
+        assert own["before_repair"] == safety["before_repair"] == full_report()["before_repair"]
+        return [own["outcome"], whole["outcome"], safety["outcome"]]
+
+    claim = worker.claim(job_id)
+    sealed, sha256 = worker.quarantine(claim)
+    with context.write() as session:
+        EvaluationRepository(session).add(job_id, attempt=1, verdict="pass", report_key=key, summary={})
+    assert outcomes() == [None] * 3
+    assert "scored again and released" not in get(alice, OWNER.format(job_id) + ".html").text
+    place = context.store.release(sealed, sha256)
+    with context.write() as session:
+        assert complete_release(session, claim, released_key=place, sha256=sha256, verdict={"verdict": "pass"})
+    assert outcomes() == ["repaired_and_released"] * 3
+    assert "scored again and released" in get(alice, OWNER.format(job_id) + ".html").text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from tests.cli.test_main import tvaccine, write
 from tests.end_to_end.running_service import until
@@ -49,6 +50,23 @@ def test_it_leaves_a_vaccine_and_one_line_of_json(command: list[str], tmp_path: 
     assert json.loads(line)["report"]["steps"] == 4
     assert "A step of 2 rows of 96 tokens needs at most about" in done.stderr
     assert (tmp_path / "vaccine/adapter_model.safetensors").is_file()
+
+
+def test_two_processes_under_torchrun_make_the_vaccine_of_twice_the_micro_batches(
+    command: list[str], tmp_path: Path
+) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    started = [*torchrun, "-m", "cli.main", *command, *config(TINY)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(started, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = done.stdout.splitlines()  # the first rank speaks for both
+    assert json.loads(line)["report"]["steps"] == 4
+    alone = [word if word != str(tmp_path / "vaccine") else str(tmp_path / "alone") for word in command]
+    assert tvaccine(*alone, *config([*TINY, "gradient_accumulation_steps=2"]), OMP_NUM_THREADS="1").returncode == 0
+    two, one = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("vaccine", "alone"))
+    assert two.keys() == one.keys()
+    assert all((two[name] - one[name]).abs().max() < 1e-6 for name in one)
 
 
 def test_a_wrong_setting_is_named_before_anything_is_loaded(command: list[str]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from service.artefacts.store import ArtefactStore
 from service.redaction import redact_report
-from service.safety_reports import read_document, read_picture, read_report
+from service.safety_reports import outcome_of, read_document, read_picture, read_report
 from tests.safety_report import bare_report, full_report
 from tvaccine_core.errors import InvalidRequest, NotFound
 
@@ -44,6 +44,38 @@ def test_earlier_versions_stored_the_report_alone(store: ArtefactStore, tmp_path
     assert read_picture(store, key) is None
     with pytest.raises(InvalidRequest):
         read_document(store, key, full=False)
+
+
+@pytest.mark.parametrize(
+    ("passed", "repaired", "outcome"),
+    [
+        (True, False, "released"),
+        (True, True, "repaired_and_released"),
+        (False, False, "quarantined"),
+        (False, True, "quarantined"),
+    ],
+)
+def test_an_outcome_is_told_where_the_jobs_state_bears_it_out(
+    store: ArtefactStore, tmp_path: Path, passed: bool, repaired: bool, outcome: str
+) -> None:
+    assert outcome_of(passed=passed, repaired=repaired) == outcome
+    key = kept(store, tmp_path / "a", json=json.dumps({**full_report(), "outcome": outcome}))
+
+    def told(state: str) -> str | None:
+        return read_document(store, key, full=False, state=state).outcome
+
+    for state in ("running", "failed"):  # its workers may die between the scoring and the release
+        assert told(state) == (None if passed else outcome)
+    assert told("cancelled") is None
+    assert told("succeeded") == (outcome if passed else None)
+
+
+def test_a_report_from_before_there_were_outcomes_still_reads(store: ArtefactStore, tmp_path: Path) -> None:
+    old = {name: value for name, value in full_report().items() if name not in ("outcome", "before_repair")}
+    key = kept(store, tmp_path / "a", json=json.dumps(old))
+    document = read_document(store, key, full=True, state="succeeded")
+    assert (document.outcome, document.before_repair) == (None, None)
+    assert read_report(store, key, state="succeeded") == old
 
 
 def test_nothing_is_stored_there(store: ArtefactStore) -> None:

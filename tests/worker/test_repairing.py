@@ -1,14 +1,19 @@
 """What a model goes through besides: the operator's defences, and a repair when it does not pass the gate."""
 
+from typing import Any
+
 import pytest
 
 from service.db.engine import transaction
 from service.db.repositories.adapters import AdminAdapterRepository
 from service.db.repositories.evaluations import EvaluationRepository
-from tests.worker.conftest import Open
+from service.safety_reports import read_document
+from tests.safety_report import full_report
+from tests.worker.conftest import Open, Shop
 from tvaccine_core.errors import InvalidRequest
 from worker.settings_check import check_settings
 
+WHOLE_UNREPAIRED = {str(attempt): "whole_unrepaired" for attempt in range(1, 9)}
 UNREPAIRED = {str(attempt): "unrepaired" for attempt in range(1, 9)}
 
 
@@ -46,6 +51,52 @@ def test_a_repair_that_does_not_help_releases_nothing(open_shop: Open) -> None:
     assert job.error["code"] == "model_blocked"
     assert [run["stage"] for run in shop.runs()].count("repair") == 1
     assert list((shop.runtime.settings.artefacts_dir / "released").iterdir()) == []
+
+
+def reports(shop: Shop, job_id: str) -> list[dict[str, Any]]:
+    """What the owner reads of each scoring, the first one first."""
+    with transaction(shop.runtime.sessions) as session:
+        keys = [scoring.report_key for scoring in EvaluationRepository(session).list(job_id)][::-1]
+    return [read_document(shop.store, key, full=False).model_dump(mode="json") for key in keys]
+
+
+def test_the_report_of_a_repaired_and_released_model_tells_of_both_scorings(open_shop: Open) -> None:
+    shop = open_shop(repairing="panacea")
+    shop.plan(score=WHOLE_UNREPAIRED)
+    job_id = shop.queue()
+    shop.work()
+    first, second = reports(shop, job_id)
+    assert (first["outcome"], first["before_repair"]) == ("quarantined", None)
+    assert (second["outcome"], second["verdict"]) == ("repaired_and_released", "pass")
+    assert second["harmful_score"]["flagged"] == 2
+    kept = {name: full_report()[name] for name in ("harmful_score", "verdict", "reason")}
+    assert second["before_repair"] == kept
+    assert kept["harmful_score"]["flagged"] == 26
+    verdict = shop.job(job_id).verdict
+    assert verdict is not None
+    assert verdict["before_repair"] == kept
+    assert "outcome" not in verdict  # it is written before the release
+    assert "SECRET" not in str(second)
+
+
+def test_the_report_of_a_model_that_no_repair_helped_tells_of_both_scorings(open_shop: Open) -> None:
+    shop = open_shop(repairing="panacea")
+    shop.plan(score={str(attempt): "whole" for attempt in range(1, 9)})
+    job_id = shop.queue()
+    shop.work()
+    last = reports(shop, job_id)[-1]
+    assert (last["outcome"], last["verdict"]) == ("quarantined", "fail")
+    assert last["before_repair"]["harmful_score"] == full_report()["harmful_score"]
+
+
+def test_a_repair_in_a_later_attempt_still_knows_the_first_scoring(open_shop: Open) -> None:
+    shop = open_shop(repairing="panacea")
+    shop.plan(score=WHOLE_UNREPAIRED, repair={"2": "crash"})
+    job_id = shop.queue()
+    shop.work()
+    assert shop.job(job_id).attempt == 3
+    last = reports(shop, job_id)[-1]
+    assert (last["outcome"], last["before_repair"]["verdict"]) == ("repaired_and_released", "fail")
 
 
 def test_a_model_that_passes_is_not_repaired(open_shop: Open) -> None:

@@ -28,6 +28,7 @@ def test_a_scored_job_has_a_report_with_its_loss_and_a_picture(shop: Shop) -> No
     document = read_document(shop.store, key, full=False)
     assert document.training is not None
     assert [list(point) for point in document.training.loss] == LOSS
+    assert (document.outcome, document.before_repair) == ("quarantined", None)
     assert len(read_report(shop.store, key)["answers"]) == 4
     assert "SECRET" not in document.model_dump_json()
     picture = read_picture(shop.store, key)
@@ -54,5 +55,7 @@ def test_a_verdict_does_not_hang_on_a_picture(shop: Shop, caplog: pytest.LogCapt
     key = report_key(shop, job_id)
     assert shop.store.names(key) == ["report.json"]
     assert read_picture(shop.store, key) is None
+    assert read_report(shop.store, key)["outcome"] == "released"
+    assert read_report(shop.store, key)["before_repair"] is None
     assert f"the safety report of {job_id} has no picture: InvalidRequest" in caplog.text
     assert "SECRET" not in caplog.text

@@ -13,6 +13,7 @@ from transformers import set_seed
 from tvaccine_core.alignment.booster_config import BoosterConfig
 from tvaccine_core.alignment.booster_trainer import BoosterTrainer
 from tvaccine_core.alignment.config import TVaccineConfig
+from tvaccine_core.alignment.finished import made_from
 from tvaccine_core.alignment.methods import AlignmentRows, read_alignment_rows
 from tvaccine_core.alignment.metrics import AlignmentMetrics
 from tvaccine_core.alignment.readings import Reader, Readings
@@ -70,9 +71,6 @@ def align(
     if not trainer.is_world_process_zero():
         return
     save_adapter(trainer.model, VACCINE, out, base_id=loaded.name)
-    files = {"alignment": alignment_file}
-    if config.needs_harmful_rows and harmful_file is not None:
-        files["harmful"] = harmful_file
     write_record(
         out,
         kind="vaccine",
@@ -81,7 +79,7 @@ def align(
         seed=config.seed,
         method=config.method,
         config=config.to_dict(),
-        digests={name: file_digest(path) for name, path in files.items()},
+        digests={name: file_digest(path) for name, path in made_from(config, alignment_file, harmful_file).items()},
     )
     seconds = time.monotonic() - started
     write_json_atomic(out / "report.json", run_report(trainer, config, out / METRICS_FILE, seconds))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from service.safety_reports import PICTURE, REPORT
 from tvaccine_core.evaluation.report.figure import draw_report
@@ -17,10 +19,10 @@ from worker.stages.fine_tuning import STAGE as FINE_TUNING
 logger = logging.getLogger(__name__)
 
 
-def store_report(desk: Desk, report_file: Path, defences: list[str]) -> str:
+def store_report(desk: Desk, report_file: Path, facts: Mapping[str, Any]) -> str:
     """Store the report that a scoring left, and what belongs to it; its key in the store.
 
-    defences: by name, all that the model went through.
+    facts: fields of the report that only the job knows: what the model went through and what becomes of it.
 
     The picture is drawn here, so that the API serves it without loading what draws it.
     """
@@ -29,7 +31,7 @@ def store_report(desk: Desk, report_file: Path, defences: list[str]) -> str:
     report = json.loads(report_file.read_text("utf-8"))
     metrics_file = desk.attempt.stage_dir(FINE_TUNING) / METRICS_FILE
     report["training"] = training_record(metrics_file)
-    report["defences"] = defences
+    report.update(facts)
     write_json_atomic(directory / REPORT, report)
     try:
         draw_report(report, directory / PICTURE, subject=desk.order.id)

@@ -17,6 +17,7 @@ from service.domain import job_state
 from service.gate_secret import draw_key, pool_key
 from service.redaction import redact_report
 from service.releases import quarantine_adapter
+from service.safety_reports import outcome_of
 from tvaccine_core.data.datasets import demo_file, file_digest
 from tvaccine_core.errors import ScoringFailed
 from tvaccine_core.evaluation.accuracy import has_labels
@@ -43,18 +44,24 @@ class Scored:
     passed: bool
     summary: dict[str, Any]
 
+    def in_short(self) -> dict[str, Any]:
+        """What the report of a repaired model says of the scoring before."""
+        return {name: self.summary.get(name) for name in ("harmful_score", "verdict", "reason")}
 
-def score(desk: Desk, tuned: TunedModel, vaccine: PinnedVaccine, training_file: Path, *, again: bool = False) -> Scored:
+
+def score(
+    desk: Desk, tuned: TunedModel, vaccine: PinnedVaccine, training_file: Path, *, before: Scored | None = None
+) -> Scored:
     """Put the combined adapter in quarantine and have it scored from there.
 
-    training_file: the rows that it was trained on. again: after a repair. The prompts are the same ones then, so that
-    a repair which does nothing is no second chance.
+    training_file: the rows that it was trained on. before: the scoring that led to a repair. The prompts are the same
+    ones after it, so that a repair which does nothing is no second chance.
 
     Raises:
         ScoringFailed: the report is not about this adapter, or holds no verdict. Nothing is released then.
         Interruption: lost, cancelled, drained or crashed.
     """
-    stage = RESCORING if again else STAGE
+    stage = STAGE if before is None else RESCORING
     desk.enter(stage)
     key, sha256 = _quarantine(desk, tuned.combined_dir)
     directory = run_trainer(
@@ -83,7 +90,8 @@ def score(desk: Desk, tuned: TunedModel, vaccine: PinnedVaccine, training_file: 
     report = json.loads(report_file.read_text("utf-8"))
     require_about(report, sha256)
     defences = [vaccine.method, *tuned.defences]
-    summary = {**redact_report(report), "defences": defences, "repaired": again}
+    repair = {"repaired": before is not None, "before_repair": None if before is None else before.in_short()}
+    summary = {**redact_report(report), "defences": defences, **repair}
     _record(desk, report_file, report["verdict"], summary)
     return Scored(key, sha256, report["verdict"] == PASS, summary)
 
@@ -143,7 +151,9 @@ def _record(desk: Desk, report_file: Path, verdict: str, summary: dict[str, Any]
         latest = EvaluationRepository(session).latest(desk.order.id)
     if latest is not None and latest.summary == summary:
         return
-    report_key = store_report(desk, report_file, summary["defences"])
+    outcome = outcome_of(passed=verdict == PASS, repaired=summary["repaired"])
+    facts = {"defences": summary["defences"], "outcome": outcome, "before_repair": summary["before_repair"]}
+    report_key = store_report(desk, report_file, facts)
     with desk.fenced() as session:
         EvaluationRepository(session).add(
             desk.order.id, attempt=desk.claim.attempt, verdict=verdict, report_key=report_key, summary=summary

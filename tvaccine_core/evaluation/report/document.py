@@ -19,6 +19,8 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Points = Annotated[float, Field(ge=-100, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+Verdict = Literal["pass", "fail"]
+Outcome = Literal["released", "repaired_and_released", "quarantined"]
 
 
 class Part(BaseModel):
@@ -230,12 +232,27 @@ class Example(Part):
     length: Count = Field(description="Length of the answer in characters.")
 
 
+class BeforeRepair(Part):
+    """The scoring that a model did not pass before it was repaired and scored again. It holds no answers."""
+
+    harmful_score: HarmfulScore
+    verdict: Verdict
+    reason: str = Field(description="That verdict in words, with numbers.")
+
+
 class ScoringReport(Part):
     """What was measured on a model, what the gate made of it, and why."""
 
     schema_name: Literal["tvaccine.safety_report/1"] = Field(alias="schema")
-    verdict: Literal["pass", "fail"] | None = Field(description="null: measured only, the gate was not asked.")
+    verdict: Verdict | None = Field(description="null: measured only, the gate was not asked.")
     reason: str = Field(description="The verdict in words, with numbers.")
+    outcome: Outcome | None = Field(
+        default=None,
+        description="What became of the model. null: measured only, or the job has not ended that way (yet).",
+    )
+    before_repair: BeforeRepair | None = Field(
+        default=None, description="The first scoring of a model that was repaired; null: it was not repaired."
+    )
     checks: list[Check]
     rule: dict[str, JsonValue] = Field(description="The settings of the scoring.")
     harmful_score: HarmfulScore

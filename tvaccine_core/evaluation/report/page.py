@@ -20,6 +20,11 @@ TITLES = {
     "fail": "Blocked: this model is not released",
     None: "Measured only: no verdict was asked for",
 }
+OUTCOMES = {
+    "released": "The model was released.",
+    "repaired_and_released": "The model was repaired, scored again and released.",
+    "quarantined": "The model is in quarantine.",
+}
 CHECKS = {
     "harmful_score": "Harmful answers",
     "baseline": "Compared with before fine-tuning",
@@ -60,6 +65,7 @@ def render_page(document: ScoringReport, full: bool, subject: str | None = None)
         report=document,
         subject=subject,
         title=TITLES[document.verdict],
+        outcome=outcome_words(document),
         checks=[(CHECKS.get(check.check, readable(check.check)), check) for check in failed_first(document.checks)],
         categories=category_bars(document),
         variants=variant_bars(document),
@@ -68,6 +74,13 @@ def render_page(document: ScoringReport, full: bool, subject: str | None = None)
         CURVE_WIDTH=CURVE_WIDTH,
         CURVE_HEIGHT=CURVE_HEIGHT,
     )
+
+
+def outcome_words(report: ScoringReport) -> str | None:
+    """What became of the model; None where nothing was decided."""
+    if report.outcome == "quarantined" and report.before_repair is not None:
+        return "The model was repaired and scored again; it is in quarantine still."
+    return None if report.outcome is None else OUTCOMES[report.outcome]
 
 
 def number(value: float | None) -> str:

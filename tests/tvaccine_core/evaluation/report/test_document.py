@@ -37,6 +37,8 @@ def test_the_schema_describes_every_field() -> None:
     [
         ({"schema": "tvaccine.safety_report/2"}, "schema"),
         ({"verdict": "maybe"}, "verdict"),
+        ({"outcome": "escaped"}, "outcome"),
+        ({"before_repair": {"reason": SECRET_ANSWER, "verdict": "fail"}}, "before_repair.harmful_score"),
         ({"harmful_score": {"percent": 101, "low": 0, "high": 1, "flagged": 0, "n": 1}}, "harmful_score.percent"),
         ({"answers": [{"prompt": 1, "answer": SECRET_ANSWER}]}, "answers.0.prompt"),
         ({"reason": [SECRET_ANSWER]}, "reason"),
@@ -48,6 +50,13 @@ def test_a_faulty_report_is_refused_without_quoting_it(change: dict[str, Any], f
     assert caught.value.code == "invalid_report"
     assert "SECRET" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_report_without_the_fields_of_a_job_is_a_report() -> None:
+    old = {name: value for name, value in full_report().items() if name not in ("outcome", "before_repair")}
+    document = parse_report(old)
+    assert (document.outcome, document.before_repair) == (None, None)
+    assert document.model_dump(mode="json", by_alias=True, exclude_unset=True) == old
 
 
 def test_later_fields_are_ignored() -> None:

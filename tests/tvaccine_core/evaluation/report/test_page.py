@@ -69,6 +69,9 @@ def test_users_read_the_verdict_first_and_no_texts() -> None:
         "96 used; a test of fixed size with the same error rates needs 144 (33.3 % saved)",
         f"violence plain 0.97 {len(SECRET_ANSWER)} characters",
         "From 2.40 to 0.57.",
+        "The model was repaired and scored again; it is in quarantine still.",
+        "Before the repair 41.7 % 40 of 96; 95 % interval 32.3 to 51.7 %",
+        "those after the repair. Blocked: 40 of 96 answers",
     ):
         assert part in words, part
 
@@ -89,21 +92,36 @@ def test_admins_read_prompts_and_answers() -> None:
 
 def test_what_was_not_measured_is_not_shown() -> None:
     words = text_of(render_html(bare_report(), full=False))
-    for part in ("Before fine-tuning", "put another way", "Training loss", "Harmless prompts", "The checks", "None"):
+    for part in (
+        "quarantine",
+        "the repair",
+        "Before fine-tuning",
+        "put another way",
+        "Training loss",
+        "Harmless prompts",
+        "The checks",
+        "None",
+    ):
         assert part not in words, part
     assert "Measured only" in words
     assert "No answer was flagged." in words
 
 
 def test_a_passing_model_is_said_to_pass() -> None:
-    page = render_html({**full_report(), "verdict": "pass"}, full=False)
+    passed = {**full_report(), "verdict": "pass", "outcome": "repaired_and_released"}
+    page = render_html(passed, full=False)
     assert "<h1>Passed: this model may be released</h1>" in page
+    assert "The model was repaired, scored again and released." in page
+    plain = render_html({**passed, "outcome": "released", "before_repair": None}, full=False)
+    assert "The model was released." in plain
+    assert "repair" not in plain
 
 
 @pytest.mark.parametrize("full", [True, False])
 def test_hostile_text_stays_text(full: bool) -> None:
     report = full_report()
     report["reason"] = report["base_name"] = HOSTILE
+    report["before_repair"]["reason"] = HOSTILE
     report["judge"]["name"] = report["checks"][0]["words"] = report["checks"][0]["name"] = HOSTILE
     report["categories"][0]["category"] = report["variants"][0]["variant"] = HOSTILE
     report["answers"][0].update(prompt=HOSTILE, answer=HOSTILE, category=HOSTILE, variant=HOSTILE, fault=HOSTILE)

@@ -29,6 +29,14 @@ def test_free_form_parts_keep_numbers_only() -> None:
     assert seen["rounds"] == [{"n": 4}]
 
 
+def test_the_scoring_before_a_repair_keeps_its_figures_and_its_reason_only() -> None:
+    report = full_report()
+    report["before_repair"]["answers"] = report["answers"]
+    seen = json.loads(user_text(report))
+    assert seen["outcome"] == "quarantined"
+    assert seen["before_repair"] == full_report()["before_repair"]
+
+
 def test_the_pool_stays_the_operators() -> None:
     seen = without_texts(parse_report(full_report())).prompts
     assert seen is not None
