@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Mapping
@@ -131,12 +132,14 @@ def _align(
 ) -> bool:
     """Run the core's `align` to its end; False if it was interrupted. files: as `finished.made_from` gives them."""
     from tvaccine_core.alignment.run import align
-    from tvaccine_core.training.checkpoints import latest_checkpoint
     from tvaccine_core.training.stop import Stopped
 
     if _speaks():
         _say_estimate(base, settings)
-    resume_from = latest_checkpoint(out / "checkpoints") if resume else None
+    resume_from = _checkpoint(out, settings) if resume else None
+    if not resume:
+        # A checkpoint of the run that is given up must not be taken for one of this run later.
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
     if resume_from is not None and _speaks():
         say(f"tvaccine: going on from {resume_from}")
     try:
@@ -152,6 +155,22 @@ def _align(
     except Stopped:
         return False
     return True
+
+
+def _checkpoint(out: Path, settings: AlignmentSettings) -> Path | None:
+    """The last checkpoint in OUT, None without one. Raises InvalidRequest if it is of a run with other settings."""
+    from tvaccine_core.alignment.finished import begun_otherwise
+    from tvaccine_core.training.checkpoints import latest_checkpoint
+
+    found = latest_checkpoint(out / "checkpoints")
+    differing = begun_otherwise(out, settings) if found is not None else []
+    if differing:
+        raise InvalidRequest(
+            f"{out} holds a run with other settings ({', '.join(differing)}); choose another --out, or give that run "
+            "up with --no-resume.",
+            param=differing[0],
+        )
+    return found
 
 
 def parse_settings(method: str | None, pairs: list[str]) -> AlignmentSettings:

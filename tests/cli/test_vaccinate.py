@@ -69,6 +69,21 @@ def test_two_processes_under_torchrun_make_the_vaccine_of_twice_the_micro_batche
     assert all((two[name] - one[name]).abs().max() < 1e-6 for name in one)
 
 
+def test_a_run_with_other_settings_is_not_gone_on_with(command: list[str], tmp_path: Path) -> None:
+    saved = [*TINY, "save_every=2"]
+    assert tvaccine(*command, *config(saved), OMP_NUM_THREADS="1").returncode == 0
+    longer = ["steps=6", *saved[1:-1], "rho=0.5"]
+    refused = tvaccine(*command, *config(longer), OMP_NUM_THREADS="1")
+    assert refused.returncode == 1
+    assert "holds a run with other settings (rho, steps)" in refused.stderr
+    anew = tvaccine(*command, "--no-resume", *config([*longer, "save_every=100"]), OMP_NUM_THREADS="1")
+    assert anew.returncode == 0, anew.stderr
+    steps = [json.loads(line)["step"] for line in (tmp_path / "vaccine/metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    left = {path.name for path in (tmp_path / "vaccine/checkpoints").iterdir()}
+    assert not left & {"checkpoint-2", "checkpoint-4"}
+
+
 def test_a_wrong_setting_is_named_before_anything_is_loaded(command: list[str]) -> None:
     done = tvaccine(*command, *config(["stepps=4"]))
     assert done.returncode == 1

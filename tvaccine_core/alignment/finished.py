@@ -1,4 +1,4 @@
-"""Whether a directory holds a vaccine that was made to its end, and from what. Importing it loads no torch."""
+"""Whether a directory holds a vaccine that was made, or begun, and from what. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ def is_finished(out: Path, base_digest: str, config: AlignmentSettings, files: M
     same_settings = record.get("config") == asked and asked.items() <= begun.items()
     same_data = record.get("digests") == {name: file_digest(path) for name, path in files.items()}
     return same_settings and same_data and record.get("base_digest") == base_digest
+
+
+def begun_otherwise(out: Path, config: AlignmentSettings) -> list[str]:
+    """Names of the settings in which a run that was begun in `out` differs from this one; none without such a run.
+
+    How often a run is saved changes nothing that it learns.
+    """
+    begun = _read(out / CONFIG)
+    asked: dict[str, Any] = json.loads(json.dumps({**config.to_dict(), "save_every": None}))
+    if begun is None:
+        return []
+    begun["save_every"] = None
+    return sorted(name for name, value in asked.items() if begun.get(name) != value)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
