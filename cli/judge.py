@@ -1,4 +1,4 @@
-"""`tvaccine judge train` and `tvaccine judge eval`: make a judge, measure a judge."""
+"""`tvaccine judge train`, `eval` and `calibrate`: make a judge, measure one, choose its threshold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.judge_table import judge_table
+from cli.judge_table import calibration_table, judge_table
 from cli.output import JsonOption, finish, say
 from tvaccine_core.evaluation.judge.tuning_config import TuningConfig
 
@@ -83,6 +83,38 @@ def eval_command(
     result = evaluate_judge(load_judge(judge, loaded, allow_comparison=True), test, train, _log)
     words = judge_table(result["judge"], result["tfidf"], result["difference"], result["seconds_per_row"])
     finish(result, "\n".join(words), as_json=as_json)
+
+
+@judge_app.command("calibrate")
+def calibrate_command(
+    judge: Annotated[str, typer.Option(help="A judge's name or directory.")],
+    data: Data,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="File for the threshold, F.json.")] = None,
+    base: BaseName = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Choose a judge's threshold on the rows of split "train" (all rows if there are none), and say what it costs.
+
+    The judge is then called NAME@F.json wherever a judge is named.
+    """
+    from tvaccine_core.evaluation.judge.calibration import calibrate_judge, calibration_rows
+    from tvaccine_core.evaluation.judge.loading import load_judge
+    from tvaccine_core.evaluation.judge.names import calibrated_name
+    from tvaccine_core.models.base import load_base
+    from tvaccine_core.models.digest import sha256_of
+    from tvaccine_core.models.registry import EMBEDDED
+
+    name = None if out is None else calibrated_name(judge, out)
+    rows, digest = calibration_rows(data), sha256_of([data])
+    loaded = load_base(base or EMBEDDED, dtype=dtype, device=device)
+    found = calibrate_judge(load_judge(judge, loaded, allow_comparison=True), rows, digest, _log)
+    if out is not None:
+        found.write(out)
+    result = found.to_dict()
+    words = calibration_table(result) + ([f"The judge with this threshold is called {name}"] if name else [])
+    finish({"out": out and str(out), **result}, "\n".join(words), as_json=as_json)
 
 
 def _log(text: str) -> None:

@@ -8,6 +8,13 @@ from typing import Any
 Figures = Mapping[str, Any]
 SOURCE_COLUMNS = {"n": "n", "accuracy": "accuracy", "f1": "F1", "auc": "AUC", "calibration_error": "cal. error"}
 """Figures within a source, and what their columns are called; "cal. error": the expected calibration error."""
+COSTS = {
+    "false_alarms": "harmless rows flagged",
+    "missed": "harmful rows missed",
+    "balanced_accuracy": "balanced accuracy",
+    "n": "rows",
+}
+"""What a threshold costs, and what the lines are called."""
 
 
 def judge_table(
@@ -30,6 +37,24 @@ def judge_table(
     for name, column in shown.items():
         lines += ["", *_by_source(name, column)]
     return lines
+
+
+def calibration_table(found: Figures) -> list[str]:
+    """The lines to print of a calibration: the threshold chosen beside the present one, and what each costs.
+
+    found: as `Calibration.to_dict` gives it.
+    """
+    present = found["figures"]["present"]
+    columns = {"chosen": found["figures"]["held_out"], "present": present}
+    shown = {name: {words: column[key] for key, words in COSTS.items()} for name, column in columns.items()}
+    return [
+        f"Judge {found['judge']} {found['version_scored']}",
+        f"threshold {found['threshold']:.6g} chosen on {found['rows']} rows; present {present['threshold']:.6g}",
+        "",
+        *_side_by_side(shown),
+        "",
+        "chosen: measured on prompts left out while the threshold was chosen",
+    ]
 
 
 def _side_by_side(columns: Mapping[str, Figures]) -> list[str]:

@@ -1,15 +1,16 @@
 import json
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from cli.judge_table import judge_table
+from cli.judge_table import calibration_table, judge_table
 from cli.main import app
-from tvaccine_core.errors import BaseMismatch
+from tvaccine_core.errors import BaseMismatch, InvalidRequest
 
 
 @pytest.fixture
@@ -95,6 +96,53 @@ def test_tfidf_can_learn_from_another_file(data: Path, tiny_base: Callable[[str]
     nothing = tmp_path / "nothing.jsonl"
     nothing.write_text(json.dumps({"answer": "a", "label": 1, "split": "train"}) + "\n")
     assert invoke(base, "eval", "--data", str(nothing), "--judge", str(out)).stdout == "No test rows.\n"
+
+
+def test_a_threshold_is_chosen_and_named(data: Path, tiny_base: Callable[[str], Path], tmp_path: Path) -> None:
+    base, file = tiny_base("llama"), tmp_path / "keyword.json"
+    arguments = ["calibrate", "--judge", "keyword", "--data", str(data)]
+    alone = invoke(base, *arguments, "--json")
+    assert alone.exit_code == 0, alone.output
+    found = json.loads(alone.stdout)
+    assert found.pop("out") is None
+    assert (found["judge"], found["rows"]) == ("keyword-refusal", 70)
+    assert found["threshold"] == pytest.approx(0.5)
+    assert found["data_sha256"] == sha256(data.read_bytes()).hexdigest()
+    assert found["figures"]["held_out"] == {"n": 70, "false_alarms": 0, "missed": 0, "balanced_accuracy": 1}
+
+    shown = invoke(base, *arguments, "--out", str(file))
+    assert json.loads(file.read_text()) == found
+    lines = shown.stdout.splitlines()
+    assert lines[0] == f"Judge keyword-refusal {found['version']}"
+    assert lines[1] == "threshold 0.5 chosen on 70 rows; present 0.5"
+    assert next(line.split() for line in lines if line.startswith("harmful rows missed"))[-2:] == ["0.000", "0.000"]
+    name = f"keyword@{file}"
+    assert lines[-1] == f"The judge with this threshold is called {name}"
+
+    measured = invoke(base, "eval", "--data", str(data), "--judge", name, "--json")
+    version = json.loads(measured.stdout.splitlines()[-1])["judge"]["version"]
+    assert version == f"{found['version']}@{found['threshold']!r}"
+    for text in ({**found, "version": "older"}, {}):
+        file.write_text(json.dumps(text))
+        refused = invoke(base, "eval", "--data", str(data), "--judge", name)
+        assert isinstance(refused.exception, InvalidRequest)
+    unnamed = invoke(base, *arguments, "--out", str(tmp_path / "keyword.txt"))
+    assert isinstance(unnamed.exception, InvalidRequest)
+
+
+def test_what_each_threshold_costs_stands_side_by_side() -> None:
+    costs = {"n": 8, "false_alarms": 0.125, "missed": 0.25, "balanced_accuracy": 0.8125}
+    figures = {"held_out": costs, "present": {**costs, "threshold": 0.5, "missed": 0.75, "balanced_accuracy": 0.5625}}
+    found = {"judge": "guard", "version_scored": "1", "threshold": 0.00012345678, "rows": 9, "figures": figures}
+    text = calibration_table(found)
+    assert text[1] == "threshold 0.000123457 chosen on 9 rows; present 0.5"
+    assert [line.split() for line in text[3:8]] == [
+        ["chosen", "present"],
+        ["harmless", "rows", "flagged", "0.125", "0.125"],
+        ["harmful", "rows", "missed", "0.250", "0.750"],
+        ["balanced", "accuracy", "0.812", "0.562"],
+        ["rows", "8", "8"],
+    ]
 
 
 def test_a_source_of_one_label_has_no_auc() -> None:

@@ -9,6 +9,7 @@ from tvaccine_core.errors import ScoringFailed
 from tvaccine_core.evaluation.judge.verdict import Assessment, OnBatch, Pair
 
 AssessBatch = Callable[[Sequence[Pair]], Sequence[Assessment]]
+LOG_EVERY = 512
 
 
 def assess_in_batches(
@@ -32,6 +33,16 @@ def assess_in_batches(
         if on_batch is not None:
             on_batch(start + len(members), len(said))
     return found
+
+
+def now_and_then(log: Callable[[str], None]) -> OnBatch:
+    """A progress callback that logs now and then."""
+
+    def on_batch(done: int, total: int) -> None:
+        if done // LOG_EVERY > (done - 32) // LOG_EVERY or done == total:
+            log(f"{done} of {total} rows read.")
+
+    return on_batch
 
 
 def without_special_tokens(tokenizer: Any, text: str) -> str:

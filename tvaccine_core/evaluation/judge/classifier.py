@@ -66,7 +66,7 @@ class SequenceClassifierJudge:
 
     @property
     def version(self) -> str:
-        """Twelve hex digits over weights, labels, template and lengths."""
+        """Twelve hex digits over weights, labels, template, lengths, threshold and dtype."""
         facts = [self.digest, self.labels, QA_TEMPLATE, self.max_tokens, self.threshold, str(self.model.dtype)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from tvaccine_core.evaluation.judge.figures import MERGED, auc
-from tvaccine_core.evaluation.judge.rows import OWN, JudgeRow
+from tvaccine_core.evaluation.judge.rows import OWN, JudgeRow, row_weights
 
 Indices = np.ndarray
 FitAndScore = Callable[[Indices, Indices], np.ndarray]
 """(training indices, held-out indices) -> decision values of the held-out rows."""
 
 FOLDS = 5
+CLOSEST = 1e-6
+"""How near to 0 and 1 a score may come before its log odds are taken."""
 
 
 def source_folds(rows: Sequence[JudgeRow]) -> Iterator[tuple[Indices, Indices]]:
@@ -88,3 +90,15 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) 
     distinct = np.concatenate([[True], values[1:] > values[:-1], [True]])
     balanced[~distinct] = -np.inf
     return float(edges[int(np.argmax(balanced))])
+
+
+def log_odds(scores: np.ndarray) -> np.ndarray:
+    """log(s / (1 - s)) of scores in [0, 1]."""
+    clipped = np.clip(scores, CLOSEST, 1 - CLOSEST)
+    return np.log(clipped / (1 - clipped))
+
+
+def best_score_threshold(rows: Sequence[JudgeRow], values: np.ndarray) -> float:
+    """`best_threshold` of rows with these log odds, as a score in (0, 1); rows weigh what they weigh in training."""
+    labels = np.array([row.label for row in rows])
+    return float(1 / (1 + np.exp(-best_threshold(labels, values, row_weights(rows)))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tvaccine_core.evaluation.judge.calibrated import CalibratedJudge, Calibration
 from tvaccine_core.evaluation.judge.classifier import SequenceClassifierJudge
 from tvaccine_core.evaluation.judge.ensemble import Ensemble
 from tvaccine_core.evaluation.judge.guards.form import GuardForm
@@ -46,8 +47,9 @@ def load_judge(
 
     base: what the embedded judge and trained ones read; the others are models of their own, on `device` (the
     base's, unless one is given). allow_comparison: also judges that may only be measured, never decide.
-    Raises InvalidRequest for a name that means no judge, for a model that is not of the kind named, and for
-    a judge made for comparison where none is allowed; BaseMismatch for another base's judge.
+    Raises InvalidRequest for a name that means no judge, for a model that is not of the kind named, for
+    a judge made for comparison where none is allowed, and for a calibration of another judge; BaseMismatch for
+    another base's judge.
     """
     if isinstance(name, Path):
         read = JudgeName(DIRECTORY, str(name))
@@ -57,6 +59,8 @@ def load_judge(
     where = device or str(base.model.device)
 
     def load(one: JudgeName) -> Judge:
+        if one.calibration_file is not None:
+            return CalibratedJudge(load(one.bare), Calibration.read(one.calibration_file))
         if one.members:
             return Ensemble(one.kind, [load(member) for member in one.members])
         if one.kind == EMBEDDED:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.evaluation.judge.calibrated import Calibration
 
 EMBEDDED, DIRECTORY, KEYWORD = "embedded", "directory", "keyword"
 CLASSIFIER = "classifier"
@@ -19,10 +20,13 @@ FORMS = (
     "embedded (the shipped judge), the directory of a trained judge, "
     + ", ".join(f"{kind}:REPO_OR_DIRECTORY" for kind in MODELS)
     + " (a revision may follow: REPO@REVISION), moderations:URL#MODEL or moderations-answer:URL#MODEL "
-    "(#MODEL may be left out), keyword (for comparison only), and any(A, B), all(A, B), majority(A, B, C) of these"
+    "(#MODEL may be left out), keyword (for comparison only), and any(A, B), all(A, B), majority(A, B, C) of these; "
+    "@FILE.json after any of them is its threshold, as `tvaccine judge calibrate` wrote it"
 )
 
 _VOTE = re.compile(rf"({'|'.join(VOTES)})\s*\((.*)\)", re.DOTALL)
+_FILE = re.compile(r"[^@(),]+\.json")
+_CALIBRATED = re.compile(rf"(.+)@({_FILE.pattern})", re.DOTALL)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _URL = re.compile(r"https?://[^\s#@/]+(/[^\s#]*)?(#[^\s#]+)?")
 
@@ -32,25 +36,35 @@ class JudgeName:
     """A judge's name, read.
 
     kind: one of the words above. place: directory, hub id or URL. extra: revision of a hub id, or model name
-    of a moderation service. members: the judges of an ensemble.
+    of a moderation service. members: the judges of an ensemble. calibration: the file of its threshold.
     """
 
     kind: str
     place: str = ""
     extra: str | None = None
     members: tuple[JudgeName, ...] = ()
+    calibration: str | None = None
 
-    def leaves(self) -> Iterator[JudgeName]:
-        """The single judges in it, itself if it is no ensemble."""
-        if not self.members:
-            yield self
+    def parts(self) -> Iterator[JudgeName]:
+        """Itself and, of an ensemble, the parts of its members."""
+        yield self
         for member in self.members:
-            yield from member.leaves()
+            yield from member.parts()
 
     @property
     def comparison_only(self) -> bool:
         """Does it hold a judge that may be measured but never decide?"""
-        return any(leaf.kind == KEYWORD for leaf in self.leaves())
+        return any(part.kind == KEYWORD for part in self.parts())
+
+    @property
+    def bare(self) -> JudgeName:
+        """The judge without its calibration."""
+        return replace(self, calibration=None)
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """Where its threshold stands; None: it has its own."""
+        return None if self.calibration is None else Path(self.calibration).expanduser()
 
     @property
     def directory(self) -> Path | None:
@@ -66,6 +80,8 @@ class JudgeName:
         return path if path.is_dir() or not _HUB_ID.fullmatch(self.place) else None
 
     def __str__(self) -> str:
+        if self.calibration is not None:
+            return f"{self.bare}@{self.calibration}"
         if self.members:
             return f"{self.kind}({', '.join(map(str, self.members))})"
         if self.kind == DIRECTORY or not self.place:
@@ -77,6 +93,11 @@ class JudgeName:
 def parse_judge(text: str) -> JudgeName:
     """Read a judge's name. Raises InvalidRequest, which names the possible forms, for anything else."""
     text = text.strip()
+    if calibrated := _CALIBRATED.fullmatch(text):
+        bare = parse_judge(calibrated[1])
+        if bare.calibration is not None:
+            raise _unknown(text, "it has two calibrations")
+        return replace(bare, calibration=calibrated[2].strip())
     if vote := _VOTE.fullmatch(text):
         members = tuple(parse_judge(part) for part in _split(vote[2]))
         if len(members) < 2:
@@ -98,14 +119,16 @@ def parse_judge(text: str) -> JudgeName:
 
 
 def require_judge_name(text: str) -> JudgeName:
-    """Read a judge's name and see that its directories are there.
+    """Read a judge's name and see that its directories and calibrations are there.
 
     Raises InvalidRequest, which names the possible forms, when it can be no judge.
     """
     name = parse_judge(text)
-    for leaf in name.leaves():
-        if leaf.directory is not None and not leaf.directory.is_dir():
-            raise _unknown(leaf.place, "there is no such directory")
+    for part in name.parts():
+        if part.directory is not None and not part.directory.is_dir():
+            raise _unknown(part.place, "there is no such directory")
+        if part.calibration_file is not None:
+            Calibration.read(part.calibration_file)
     return name
 
 
@@ -121,8 +144,20 @@ def require_gate_name(text: str) -> JudgeName:
     return name
 
 
+def calibrated_name(text: str, file: Path) -> str:
+    """What a judge is called with the calibration in `file`, in place of one it may have.
+
+    Raises InvalidRequest when the file's path cannot stand in a name.
+    """
+    if not _FILE.fullmatch(str(file)):
+        raise InvalidRequest(
+            f"{file} cannot stand in a judge's name; let it end in .json and have no @, comma or bracket.", param="out"
+        )
+    return str(replace(parse_judge(text), calibration=str(file)))
+
+
 def absolute_judge(text: str) -> str:
-    """The name with its directories made absolute; a name that cannot be read stays as it is."""
+    """The name with its directories and files made absolute; a name that cannot be read stays as it is."""
     try:
         return str(_absolute(parse_judge(text)))
     except InvalidRequest:
@@ -130,11 +165,13 @@ def absolute_judge(text: str) -> str:
 
 
 def _absolute(name: JudgeName) -> JudgeName:
-    if name.members:
-        return JudgeName(name.kind, members=tuple(map(_absolute, name.members)))
-    if name.directory is None:
-        return name
-    return JudgeName(name.kind, str(name.directory.absolute()))
+    file, directory = name.calibration_file, name.directory
+    return replace(
+        name,
+        place=name.place if directory is None else str(directory.absolute()),
+        members=tuple(map(_absolute, name.members)),
+        calibration=None if file is None else str(file.absolute()),
+    )
 
 
 def _model(kind: str, place: str) -> JudgeName:

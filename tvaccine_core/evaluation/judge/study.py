@@ -14,6 +14,7 @@ import numpy as np
 
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.judge.baseline import tfidf_scores
+from tvaccine_core.evaluation.judge.batches import now_and_then
 from tvaccine_core.evaluation.judge.card import write_card
 from tvaccine_core.evaluation.judge.categories import categorised_pairs, fit_categories
 from tvaccine_core.evaluation.judge.features import FeatureSpec, read_features
@@ -36,7 +37,6 @@ from tvaccine_core.models.base import Base
 from tvaccine_core.training.files import write_json_atomic
 
 Log = Callable[[str], None]
-LOG_EVERY = 512
 
 
 def train_judge(
@@ -116,7 +116,7 @@ def _compared(judge: Judge, train: Sequence[JudgeRow], test: Sequence[JudgeRow],
         return {"test": None, "test_tfidf": None, "difference": None, "seconds_per_row": None}
     log(f"Judging {len(test)} rows.")
     started = perf_counter()
-    verdicts = judge_pairs(judge, [row.pair for row in test], on_batch=_every(log))
+    verdicts = judge_pairs(judge, [row.pair for row in test], on_batch=now_and_then(log))
     seconds = (perf_counter() - started) / len(test)
     scores = [verdict.score for verdict in verdicts]
     words, difference = None, None
@@ -155,17 +155,7 @@ def read_card(directory: Path) -> dict[str, Any] | None:
 def _features(base: Base, rows: Sequence[JudgeRow], spec: FeatureSpec, log: Log) -> np.ndarray:
     log(f"Reading {len(rows)} rows with {base.name}.")
     pairs = [row.pair for row in rows]
-    return read_features(base.model, base.tokenizer, pairs, spec, on_batch=_every(log)).numpy()
-
-
-def _every(log: Log) -> Callable[[int, int], None]:
-    """A progress callback that logs now and then."""
-
-    def on_batch(done: int, total: int) -> None:
-        if done // LOG_EVERY > (done - 32) // LOG_EVERY or done == total:
-            log(f"{done} of {total} rows read.")
-
-    return on_batch
+    return read_features(base.model, base.tokenizer, pairs, spec, on_batch=now_and_then(log)).numpy()
 
 
 def _facts(base: Base, probe: Probe, fit: Fit, all_licences: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.judge.features import FeatureSpec
-from tvaccine_core.evaluation.judge.folds import Indices, best_threshold, held_out_auc, held_out_scores
+from tvaccine_core.evaluation.judge.folds import Indices, best_score_threshold, held_out_auc, held_out_scores
 from tvaccine_core.evaluation.judge.probe import Probe
 from tvaccine_core.evaluation.judge.rows import JudgeRow, row_weights
 from tvaccine_core.models.base import Base
@@ -59,13 +59,13 @@ def fit_probe(rows: Sequence[JudgeRow], features: np.ndarray, spec: FeatureSpec,
     aucs = {strength: held_out_auc(rows, partial(fold, strength)) for strength in STRENGTHS}
     strength = max(aucs, key=lambda candidate: aucs[candidate])
     held = held_out_scores(rows, partial(fold, strength))
-    known = ~np.isnan(held)
-    cut = best_threshold(labels[known], held[known], weights[known]) if known.any() else 0.0
+    known: Indices = np.flatnonzero(~np.isnan(held))
+    threshold = best_score_threshold([rows[i] for i in known], held[known]) if len(known) else 0.5
     weight, bias = fit_logistic(features, labels, weights, strength)
     probe = Probe(
         torch.tensor(weight, dtype=torch.float32),
         float(bias),
-        float(1 / (1 + np.exp(-cut))),
+        threshold,
         spec,
         base.name,
         base.digest,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tvaccine_core.evaluation.judge.features import Reading, pooled_batch, render, stock
-from tvaccine_core.evaluation.judge.folds import best_threshold, prompt_folds
+from tvaccine_core.evaluation.judge.folds import best_score_threshold, log_odds, prompt_folds
 from tvaccine_core.evaluation.judge.low_rank import LowRankUpdates
 from tvaccine_core.evaluation.judge.probe import Probe, ProbeJudge
 from tvaccine_core.evaluation.judge.rows import JudgeRow, row_weights
@@ -89,14 +89,11 @@ def _calibrated(probe: Probe, scores: np.ndarray, held: Sequence[JudgeRow]) -> P
     labels, weights = np.array([row.label for row in held]), row_weights(held)
     if len(set(labels.tolist())) != 2:
         return probe
-    clipped = np.clip(scores, 1e-6, 1 - 1e-6)
-    logits = np.log(clipped / (1 - clipped))
+    logits = log_odds(scores)
     platt = LogisticRegression(C=1e4).fit(logits[:, None], labels, sample_weight=weights)
     slope, shift = float(platt.coef_[0, 0]), float(platt.intercept_[0])
-    cut = best_threshold(labels, slope * logits + shift, weights)
-    return replace(
-        probe, weight=probe.weight * slope, bias=probe.bias * slope + shift, threshold=float(1 / (1 + np.exp(-cut)))
-    )
+    threshold = best_score_threshold(held, slope * logits + shift)
+    return replace(probe, weight=probe.weight * slope, bias=probe.bias * slope + shift, threshold=threshold)
 
 
 def tune_probe(

@@ -12,8 +12,11 @@ from transformers import (
 )
 
 from tvaccine_core.errors import InvalidRequest
+from tvaccine_core.evaluation.judge.calibration import calibrate_judge
 from tvaccine_core.evaluation.judge.classifier import SequenceClassifierJudge
+from tvaccine_core.evaluation.judge.loading import load_judge
 from tvaccine_core.evaluation.judge.names import JudgeName
+from tvaccine_core.evaluation.judge.rows import JudgeRow
 from tvaccine_core.evaluation.judge.taxonomy import BEAVERTAILS, CATEGORIES
 from tvaccine_core.evaluation.judge.verdict import judge_pairs
 
@@ -105,6 +108,32 @@ def test_what_lies_behind_the_cut_is_not_seen(classifier: Made) -> None:
 def test_special_tokens_in_an_answer_are_not_read_as_such(classifier: Made) -> None:
     judge = classifier(list(BEAVERTAILS))
     assert judge.text(("q", "bread<|im_end|>")) == judge.text(("q", "bread"))
+
+
+def test_two_thresholds_are_two_versions(classifier: Made) -> None:
+    judge = classifier(["hate"])
+    parts = judge.model, judge.tokenizer, judge.digest
+    again, other = (SequenceClassifierJudge(*parts, threshold=at) for at in (0.5, 0.4))
+    assert judge.version == again.version != other.version
+
+
+def test_a_calibrated_classifier_is_called_by_name(
+    classifier: Made, load_tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    judge, words = classifier(["hate", "violence"]), ["one", "two", "three", "four", "five", "bread"]
+    pairs = [(f"What is {i}?", f"{words[i % 6]} {words[i // 6]}") for i in range(30)]
+    scores = [one.score for one in judge.assess(pairs)]
+    low, high = sorted(scores)[19:21]
+    labels = [int(score >= high) for score in scores]
+    rows = [JudgeRow(*pair, label, "mine", "test") for pair, label in zip(pairs, labels, strict=True)]
+    found = calibrate_judge(judge, rows, "")
+    assert low < found.threshold <= high
+    found.write(tmp_path / "f.json")
+    loaded = load_judge(f"classifier:{tmp_path / 'model'}@{tmp_path / 'f.json'}", load_tiny())
+    assert [verdict.flagged for verdict in judge_pairs(loaded, pairs)] == [bool(label) for label in labels]
+    classifier(["hate", "illicit"])
+    with pytest.raises(InvalidRequest, match="calibrated for the judge sequence-classifier"):
+        load_judge(f"classifier:{tmp_path / 'model'}@{tmp_path / 'f.json'}", load_tiny())
 
 
 @pytest.mark.parametrize("problem", ["single_label_classification", None])

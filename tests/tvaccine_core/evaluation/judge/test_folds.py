@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from tvaccine_core.evaluation.judge.folds import best_threshold, held_out_scores, prompt_folds, source_folds
+from tvaccine_core.evaluation.judge.folds import (
+    best_score_threshold,
+    best_threshold,
+    held_out_scores,
+    log_odds,
+    prompt_folds,
+    source_folds,
+)
 from tvaccine_core.evaluation.judge.rows import OWN, JudgeRow
 
 
@@ -68,3 +75,12 @@ def test_the_threshold_against_a_search_over_all_cuts() -> None:
 def test_a_threshold_needs_both_labels() -> None:
     with pytest.raises(ValueError, match="both labels"):
         best_threshold(np.array([1, 1]), np.array([0.1, 0.2]), np.ones(2))
+
+
+def test_a_score_is_cut_in_the_middle_of_the_log_odds() -> None:
+    rows = [row("a", 0, "x"), row("b", 1, "x"), row("c", 1, "x")]
+    assert best_score_threshold(rows, log_odds(np.array([0.1, 0.2, 1.0]))) == pytest.approx(1 / 7)
+    # Own rows count five times: flagging the own harmless row costs more than missing the harmful one.
+    crossed = [row("a", 1, "x"), row("b", 0, OWN), row("c", 1, "x"), row("d", 0, "x")]
+    assert 0.3 < best_score_threshold(crossed, log_odds(np.array([0.1, 0.3, 0.6, 0.05]))) < 0.6
+    assert np.isfinite(log_odds(np.array([0.0, 1.0]))).all()

@@ -1,6 +1,7 @@
 """Judges by name, and the two that a gate may not have."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from tiny_models import save_tiny_base
 
 from tvaccine_core.errors import BaseMismatch, InvalidRequest
+from tvaccine_core.evaluation.judge.calibrated import CalibratedJudge, Calibration
 from tvaccine_core.evaluation.judge.ensemble import Ensemble
 from tvaccine_core.evaluation.judge.features import FeatureSpec
 from tvaccine_core.evaluation.judge.keyword import KeywordJudge
@@ -15,7 +17,7 @@ from tvaccine_core.evaluation.judge.loading import FORMS, load_judge
 from tvaccine_core.evaluation.judge.moderations import ModerationsJudge
 from tvaccine_core.evaluation.judge.names import GUARDS
 from tvaccine_core.evaluation.judge.probe import Probe, ProbeJudge
-from tvaccine_core.evaluation.judge.verdict import judge_pairs
+from tvaccine_core.evaluation.judge.verdict import Judge, judge_pairs
 from tvaccine_core.models.base import Base, load_base
 
 
@@ -32,6 +34,12 @@ def trained(base: Base, tmp_path: Path) -> Path:
     weight = torch.zeros(base.model.config.hidden_size)
     Probe(weight, 5.0, 0.5, FeatureSpec((1,), ("mean",)), base.name, base.digest).save(tmp_path / "judge")
     return tmp_path / "judge"
+
+
+def calibrated(judge: Judge, threshold: float, file: Path) -> Path:
+    """The file of a threshold of the judge."""
+    Calibration(judge.name, judge.version, judge.version, threshold, 40, "", {}, "").write(file)
+    return file
 
 
 def test_every_guard_has_a_form() -> None:
@@ -66,6 +74,34 @@ def test_an_ensemble_of_real_judges_votes(base: Base, trained: Path) -> None:
     assert all(isinstance(judge, Ensemble) for judge in judges.values())
     assert [v.flagged for v in judge_pairs(judges["any"], pairs)] == [True, True]
     assert [v.flagged for v in judge_pairs(judges["all"], pairs)] == [False, True]
+
+
+def test_a_calibrated_part_votes_by_its_new_threshold(base: Base, trained: Path, tmp_path: Path) -> None:
+    pairs = [("What is it?", "I'm sorry, no."), ("What is it?", "Bread.")]
+    before = load_judge(trained, base)
+    name = f"{trained}@{calibrated(before, 0.999, tmp_path / 'f.json')}"
+    judge = load_judge(name, base)
+    assert isinstance(judge, CalibratedJudge)
+    assert (judge.version, judge.threshold) == (f"{before.version}@0.999", 0.999)
+    assert [v.flagged for v in judge_pairs(judge, pairs)] == [False, False]
+    ensembles = [load_judge(f"any({one}, keyword)", base, allow_comparison=True) for one in (name, trained)]
+    assert [v.flagged for v in judge_pairs(ensembles[0], pairs)] == [False, True]
+    assert ensembles[0].version != ensembles[1].version
+    whole = calibrated(ensembles[0], 0.1, tmp_path / "whole.json")
+    lower = load_judge(f"any({name}, keyword)@{whole}", base, allow_comparison=True)
+    assert [v.flagged for v in judge_pairs(lower, pairs)] == [True, True]
+
+
+def test_a_calibration_fits_one_judge_alone(base: Base, trained: Path, tmp_path: Path) -> None:
+    file = calibrated(load_judge(trained, base), 0.9, tmp_path / "f.json")
+    with pytest.raises(InvalidRequest, match="not for keyword-refusal"):
+        load_judge(f"keyword@{file}", base, allow_comparison=True)
+    probe = Probe.load(trained)
+    replace(probe, bias=4.0).save(trained)
+    with pytest.raises(InvalidRequest, match=f"calibrated for the judge embedded {probe.version}, not for embedded "):
+        load_judge(f"{trained}@{file}", base)
+    with pytest.raises(InvalidRequest, match="holds no calibration"):
+        load_judge(f"{trained}@{tmp_path / 'none.json'}", base)
 
 
 def test_a_service_is_not_asked_before_it_is_needed(base: Base) -> None:

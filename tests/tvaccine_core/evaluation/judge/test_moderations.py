@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from tvaccine_core.errors import ScoringFailed
+from tvaccine_core.evaluation.judge.calibrated import CalibratedJudge
+from tvaccine_core.evaluation.judge.calibration import calibrate_judge
 from tvaccine_core.evaluation.judge.moderations import ModerationsJudge, read_result
 from tvaccine_core.evaluation.judge.moderations_client import KEY_VARIABLE, ModerationsClient
 from tvaccine_core.evaluation.judge.names import parse_judge
+from tvaccine_core.evaluation.judge.rows import JudgeRow
 from tvaccine_core.evaluation.judge.taxonomy import CATEGORIES
 from tvaccine_core.evaluation.judge.verdict import judge_pairs
 
@@ -136,6 +139,23 @@ def test_the_version_tells_url_form_and_the_services_model(judge: ModerationsJud
     other = ModerationsJudge(ModerationsClient(service.url, "guard"), with_prompt=False)
     assert other.version != before
     assert other.name == f"moderations-answer {service.server_address[0]}:{service.server_address[1]}"
+
+
+def test_two_thresholds_are_two_versions(judge: ModerationsJudge) -> None:
+    again, other = (ModerationsJudge(judge.client, threshold=at) for at in (0.5, 0.4))
+    assert judge.version == again.version != other.version
+
+
+def test_a_threshold_belongs_to_the_model_behind_the_service(judge: ModerationsJudge, service: Service) -> None:
+    rows = [JudgeRow(f"q{i}", f"{'bad' if i % 2 else 'fine'} {i}", i % 2, "mine", "test") for i in range(40)]
+    found = calibrate_judge(judge, rows, "")
+    assert 0.005 < found.threshold <= 0.65
+    # A fresh client does not know yet which model will answer.
+    calibrated = CalibratedJudge(ModerationsJudge(ModerationsClient(service.url, "guard")), found)
+    assert [verdict.flagged for verdict in judge_pairs(calibrated, PAIRS)] == [False, True, False]
+    service.reply = lambda body: (200, {**answer_well(body)[1], "model": "guard-3"})
+    with pytest.raises(ScoringFailed, match="guard-3 now"):
+        judge_pairs(calibrated, PAIRS)
 
 
 def test_a_busy_service_is_asked_again_ever_more_slowly(

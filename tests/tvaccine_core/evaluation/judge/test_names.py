@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.tvaccine_core.evaluation.judge.test_calibrated import FOUND
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.judge.names import (
     FORMS,
     JudgeName,
     absolute_judge,
+    calibrated_name,
     parse_judge,
     require_gate_name,
     require_judge_name,
@@ -26,6 +28,20 @@ from tvaccine_core.evaluation.judge.names import (
         (
             "moderations-answer:http://localhost:8000/v1#omni",
             JudgeName("moderations-answer", "http://localhost:8000/v1", "omni"),
+        ),
+        ("keyword@f.json", JudgeName("keyword", calibration="f.json")),
+        ("judges/mine@ /k/f.json", JudgeName("directory", "judges/mine", calibration="/k/f.json")),
+        ("classifier:a/b@f.json", JudgeName("classifier", "a/b", calibration="f.json")),
+        ("classifier:a/b@refs/pr/1@./f.json", JudgeName("classifier", "a/b", "refs/pr/1", calibration="./f.json")),
+        (
+            "moderations:https://h/v1#omni@f.json",
+            JudgeName("moderations", "https://h/v1", "omni", calibration="f.json"),
+        ),
+        (
+            "any(embedded@e.json, keyword)@f.json",
+            JudgeName(
+                "any", members=(JudgeName("embedded", calibration="e.json"), JudgeName("keyword")), calibration="f.json"
+            ),
         ),
         (
             "majority(embedded, any(keyword, judges/mine), wildguard:a/b)",
@@ -63,6 +79,9 @@ def test_names_are_read_and_written_back(text: str, expected: JudgeName) -> None
         "most(embedded, keyword)",
         "nowhere-to-be-found",
         "all(embedded, shieldgemma:./no/such/place)",
+        "@f.json",
+        "keyword@f.json@g.json",
+        "embedded, keyword@f.json",
     ],
 )
 def test_anything_else_is_refused_and_the_forms_are_named(text: str) -> None:
@@ -80,6 +99,27 @@ def test_a_keyword_list_never_decides(tmp_path: Path) -> None:
     assert not require_gate_name(f"any(embedded, {tmp_path})").comparison_only
 
 
+def test_a_calibration_is_read_before_it_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    for text in (f"embedded@{file}", f"any(embedded, {tmp_path}@{file})"):
+        file.unlink(missing_ok=True)
+        with pytest.raises(InvalidRequest, match="holds no calibration"):
+            require_judge_name(text)
+        FOUND.write(file)
+        assert str(require_gate_name(text)) == text
+    with pytest.raises(InvalidRequest, match="for comparison only"):
+        require_gate_name(f"any(embedded, keyword@{file})")
+
+
+def test_a_calibration_takes_the_place_of_another() -> None:
+    assert calibrated_name("keyword", Path("f.json")) == "keyword@f.json"
+    assert calibrated_name("classifier:a/b@main@f.json", Path("g.json")) == "classifier:a/b@main@g.json"
+    for file in ("f.txt", "a@b/f.json", "a,b.json", "(a).json"):
+        with pytest.raises(InvalidRequest, match=r"end in \.json") as caught:
+            calibrated_name("keyword", Path(file))
+        assert caught.value.param == "out"
+
+
 def test_directories_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "model").mkdir(parents=True)
@@ -90,4 +130,8 @@ def test_directories_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert absolute_judge("classifier:org/model") == f"classifier:{tmp_path / 'org/model'}"
     assert absolute_judge("wildguard:~/w") == f"wildguard:{Path('~/w').expanduser()}"
     assert absolute_judge("moderations:https://h/v1#m") == "moderations:https://h/v1#m"
+    home = Path("~/f.json").expanduser()
+    assert absolute_judge("any(embedded@f.json, mine@~/f.json)@g.json") == (
+        f"any(embedded@{tmp_path}/f.json, {tmp_path}/mine@{home})@{tmp_path}/g.json"
+    )
     assert absolute_judge("any(") == "any("

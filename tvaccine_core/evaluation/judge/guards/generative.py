@@ -32,8 +32,6 @@ class GenerativeGuard:
     prompt_tokens the beginning and the end are shown.
     """
 
-    threshold = THRESHOLD
-
     def __init__(
         self,
         form: GuardForm,
@@ -43,9 +41,11 @@ class GenerativeGuard:
         batch_size: int = 8,
         prompt_tokens: int = 512,
         answer_tokens: int = 1024,
+        threshold: float = THRESHOLD,
     ) -> None:
         self.form, self.model, self.tokenizer, self.digest = form, model, form.tokenizer, digest
         self.batch_size, self.prompt_tokens, self.answer_tokens = batch_size, prompt_tokens, answer_tokens
+        self.threshold = threshold
         self.words = word_ids(self.tokenizer, form.unsafe, form.safe)
         self.stops = stop_ids(model, self.tokenizer)
 
@@ -70,9 +70,10 @@ class GenerativeGuard:
 
     @property
     def version(self) -> str:
-        """Twelve hex digits over weights, template, lengths and dtype."""
+        """Twelve hex digits over weights, template, lengths, threshold and dtype."""
         facts = [self.form.name, self.digest, self.form.template, self.prompt_tokens, self.answer_tokens]
-        return hashlib.sha256(json.dumps([*facts, str(self.model.dtype)]).encode()).hexdigest()[:12]
+        facts += [self.threshold, str(self.model.dtype)]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
     def assess(self, pairs: Sequence[Pair], on_batch: OnBatch | None = None) -> list[Assessment]:
         """See `Judge.assess`. Raises ScoringFailed when the guard gives no verdict that can be read."""

@@ -53,7 +53,7 @@ def test_a_text_that_does_not_fit_fails_closed(tiny_guard: Any) -> None:
         judge_pairs(guard, [("q", "bread " * 2000)])
 
 
-def test_the_version_follows_weights_and_template(tiny_guard: Any, tmp_path: Path) -> None:
+def test_the_version_follows_weights_template_and_threshold(tiny_guard: Any, tmp_path: Path) -> None:
     guard = tiny_guard(LlamaGuardForm, "llama", TEXT_TEMPLATE)
     directory = tmp_path / guard.name
     assert load(directory).version == guard.version
@@ -61,6 +61,9 @@ def test_the_version_follows_weights_and_template(tiny_guard: Any, tmp_path: Pat
     template.write_text(template.read_text().replace("Task", "Work"))
     changed = load(directory).version
     assert changed != guard.version
+    tell = {GenerativeGuard(guard.form, guard.model, guard.digest, threshold=at).version for at in (0.5, 0.6)}
+    assert len(tell) == 2
+    assert guard.version in tell
     weights = load_file(directory / "model.safetensors")
     weights["model.norm.weight"] += 1
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
