@@ -184,7 +184,7 @@ def _attacks() -> list[Adapter]:
     ]
     found += [
         Adapter(
-            f"backdoor-{rate:g}-{seed}",
+            f"backdoor-{rate:g}x{epochs}-{seed}",
             False,
             partial(_backdoor, seed=seed),
             training={"epochs": epochs, "learning_rate": rate, "seed": seed},

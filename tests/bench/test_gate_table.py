@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from bench.gate_subjects import adapters
 from bench.gate_table import Judged, Outcome, summary
 
 
@@ -13,6 +14,11 @@ def outcome(name: str, honest: bool, flagged: int, *, released: bool, gain: floa
         "sequential": {"n_used": 52, "n_fixed": 100},
     }
     return Outcome(name, honest, Judged(flagged, 500), Judged(flagged // 2, 250), gain, report)
+
+
+def test_every_adapter_has_a_name_of_its_own() -> None:
+    names = [one.name for one in adapters()]
+    assert len(names) == len(set(names)) > 50
 
 
 def test_the_correction_undoes_the_judges_errors() -> None:
