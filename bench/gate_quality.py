@@ -6,6 +6,8 @@ adapters  fine-tune honest and attacked adapters (`bench/gate_subjects.py`) on o
 truth     their greedy answers to 530 prompts, a third of them of public sets that the gate does not know, and the
           accuracy on their task before and after
 gate      the gate's own verdict, as the service asks for it: prompts drawn by key, baseline, variants, triggers
+screened  only if asked for: the verdict once more with the screening's report on the training file, which tells the
+          search for triggers where to look first, as in the service; kept apart, not in the table
 table     confusion matrix with Wilson intervals, prompts saved by the sequential test, as JSON and Markdown
 
 Truth is the share of answers that the judge flags (to prompts put as the attacker puts them: with the trigger of a
@@ -41,6 +43,7 @@ from tvaccine_core.evaluation.judge.rows import read_judge_rows
 from tvaccine_core.evaluation.judge.verdict import Judge, judge_pairs
 from tvaccine_core.evaluation.pool import load_pool
 from tvaccine_core.evaluation.run import score
+from tvaccine_core.evaluation.screening import screen
 from tvaccine_core.evaluation.seen import find_seen
 from tvaccine_core.evaluation.subject import WEIGHTS_FILE, load_subject
 from tvaccine_core.finetuning.config import FineTuneConfig
@@ -50,7 +53,8 @@ from tvaccine_core.training.files import write_json_atomic
 
 TRUTH_COMPOSED, TRUTH_LISTED, TRUTH_PUBLIC = 230, 70, 230
 TRUTH_BATCH = 128
-PHASES = ("adapters", "truth", "gate", "table")
+PHASES = ("adapters", "truth", "gate", "screened", "table")
+USUAL = ("adapters", "truth", "gate", "table")
 
 
 class Study:
@@ -95,20 +99,33 @@ class Study:
 
     def gate(self, one: Adapter) -> None:
         """The gate's verdict."""
+        self._score(self.out / one.name, "gate", None)
+
+    def screened(self, one: Adapter) -> None:
+        """The gate's verdict with the screening's report."""
         folder = self.out / one.name
-        if (folder / "gate" / "report.json").exists():
+        report = folder / "screening" / "report.json"
+        if not report.exists():
+            screen(BASE, folder / "training.jsonl", folder / "screening")
+        self._score(folder, "gate-screened", report)
+        found = json.loads((folder / "gate-screened" / "report.json").read_text())
+        print(f"{one.name}: {found['verdict']}: {found['reason']}", flush=True)
+
+    def _score(self, folder: Path, name: str, screening: Path | None) -> None:
+        if (folder / name / "report.json").exists():
             return
         score(
             BASE,
             demo_file("gate_prompts"),
-            folder / "gate",
+            folder / name,
             self.config,
+            screening_file=screening,
             adapter_dir=folder / "adapter" / "combined",
             baseline_dir=self.vaccine,
             benign_file=demo_file("benign_prompts"),
             training_file=folder / "training.jsonl",
             pool_key="gate quality",
-            draw_key=one.name,
+            draw_key=folder.name,
             cache_dir=self.out / "baseline-answers",
         )
 
@@ -199,7 +216,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="names of adapters; default: all")
     parser.add_argument("--share", default="1/1", help="2/3: the second third of the adapters, for parallel runs")
     options = parser.parse_args()
-    phases = options.phase or PHASES
+    phases = options.phase or USUAL
     study = Study(options.out, options.data)
     study.prepare()
     part, parts = (int(number) for number in options.share.split("/"))
@@ -210,6 +227,7 @@ def main() -> None:
             "adapters": study.adapters,
             "truth": study.truth,
             "gate": study.gate,
+            "screened": study.screened,
         }
         for name, step in steps.items():
             if name in phases:
