@@ -7,38 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from tiny_models import chat_rows
 
 from tvaccine_core.errors import BaseMismatch, InvalidRequest, InvalidTrainingFile
 from tvaccine_core.finetuning.config import FineTuneConfig
 from tvaccine_core.finetuning.run import fine_tune
-from tvaccine_core.models.adapter_files import WEIGHTS_FILE, load_adapter_weights, save_adapter
-from tvaccine_core.models.adapter_records import read_record, write_record
-from tvaccine_core.models.adapters import USER, add_user_adapter, add_vaccine, lora_config
+from tvaccine_core.models.adapter_files import WEIGHTS_FILE, load_adapter_weights
+from tvaccine_core.models.adapter_records import read_record
+from tvaccine_core.models.adapters import USER, add_user_adapter, add_vaccine
 from tvaccine_core.models.base import load_base
 from tvaccine_core.training.checkpoints import latest_checkpoint
 from tvaccine_core.training.metrics import read_metrics
 from tvaccine_core.training.stop import Stopped
 
 CONFIG = FineTuneConfig(epochs=2, batch_size=3, learning_rate=1e-2, lora_r=4, save_every=3)
-
-
-@pytest.fixture
-def base(tiny_base: Callable[[str], Path]) -> str:
-    return str(tiny_base("llama"))
-
-
-@pytest.fixture
-def vaccine(base: str, tmp_path: Path) -> Path:
-    loaded = load_base(base, dtype="float32")
-    model = get_peft_model(loaded.model, lora_config(loaded.model, FineTuneConfig(lora_r=2)))
-    for name, value in model.named_parameters():
-        if "lora_" in name:
-            value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1
-    save_adapter(model, "default", tmp_path / "vaccine", base_id=loaded.name)
-    write_record(tmp_path / "vaccine", kind="vaccine", base_name=loaded.name, base_digest=loaded.digest)
-    return tmp_path / "vaccine"
 
 
 def test_a_run_leaves_everything_and_combined_equals_what_was_trained(
