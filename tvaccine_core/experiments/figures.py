@@ -9,7 +9,7 @@ from typing import Any
 from tvaccine_core.experiments.columns import COLUMNS
 from tvaccine_core.experiments.landscape_pictures import draw_landscapes
 from tvaccine_core.experiments.layer_pictures import draw_layers
-from tvaccine_core.experiments.picture_style import file_name, height, method_style
+from tvaccine_core.experiments.picture_style import file_name, height, method_styles
 from tvaccine_core.experiments.plan_file import PlannedGrid
 from tvaccine_core.experiments.summary import Estimate, Group, estimate, groups, ordered
 from tvaccine_core.metrics.figures.canvas import LINES, drawn, grid, shortened
@@ -23,8 +23,7 @@ def draw_figures(plan: PlannedGrid, out: Path) -> list[Path]:
     found = groups(plan)
     if not found:
         return []
-    methods = ordered(cell.coordinates["method"] for cell in plan.cells)
-    styles = {method: method_style(place) for place, method in enumerate(methods)}
+    styles = method_styles(plan)
     files: list[Path] = []
     for strength in ordered(group.coordinate("strength") for group in found):
         for task in ordered(group.coordinate("task") for group in found):
@@ -119,10 +118,11 @@ def _costs(found: Sequence[Group], path: Path) -> list[Path]:
                     widths = [0.0 if mean is None else mean for mean in means]
                     axes.barh(places, widths, height=0.24, color=colour, label=stage.replace("_", "-"))
             axes.set_yticks(range(len(methods)), [shortened(method, 26) for method in methods])
+            axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.set_xlabel(unit)
             grid(axes, "x")
         panels[1].set_yticklabels([])
-        panels[0].legend(loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=3)
+        panels[0].figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return [path]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.tvaccine_core.experiments.conftest import at, emergent, record
 from tvaccine_core.experiments.figures import draw_figures
-from tvaccine_core.experiments.picture_style import method_style
-from tvaccine_core.experiments.plan_file import read_plan
+from tvaccine_core.experiments.picture_style import method_styles
+from tvaccine_core.experiments.plan_file import PlannedCell, PlannedGrid, read_plan
 from tvaccine_core.experiments.tables import write_tables
 from tvaccine_core.metrics.landscape.config import LandscapeConfig
 
@@ -171,5 +171,17 @@ def test_a_task_without_accuracy_has_no_such_picture(results: Results) -> None:
     assert "### Accuracy" not in write_tables(read_plan(out), out)[0].read_text()
 
 
-def test_methods_can_be_told_apart() -> None:
-    assert len({repr(method_style(place)) for place in range(24)}) == 24
+def plan_of(methods: list[tuple[str, str]]) -> PlannedGrid:
+    """A plan with nothing done. methods: names and families."""
+    cells = [PlannedCell({"method": name}, family, {}, Path(name), None, None) for name, family in methods]
+    return PlannedGrid("plan", methods[0][0], None, tuple(cells))
+
+
+def test_methods_look_different_in_pictures_and_trials_of_one_method_share_its_colour() -> None:
+    alone = method_styles(plan_of([(f"method {place}", f"method {place}") for place in range(24)]))
+    assert len({repr(style) for style in alone.values()}) == 24
+
+    trials = method_styles(plan_of([(f"{family} #{n}", family) for family in "ABCDEFGH" for n in range(1, 5)]))
+    assert len({(style["color"], style["mfc"], style["marker"]) for style in trials.values()}) == 32
+    for family in "ABCDEFGH":
+        assert len({(trials[f"{family} #{n}"]["color"], trials[f"{family} #{n}"]["mfc"]) for n in range(1, 5)}) == 1
