@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from tests.tvaccine_core.alignment.added_gradient_runs import Build, builder
 from tvaccine_core.alignment.efficient import EfficientScheme
 from tvaccine_core.alignment.freezing import LayerAdapters, Window, find_adapters, open_window, release_all
 from tvaccine_core.alignment.scheme import Scheme, StepReport
@@ -105,3 +107,9 @@ def efficient() -> Iterable[Callable[..., EfficientScheme]]:
     yield make
     for scheme in made:
         scheme.close()
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Build:
+    """Build a trainer of Booster or TAR: make_trainer(config, name of its directory)."""
+    return builder(tmp_path)
