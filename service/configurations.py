@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from service.policies import POLICIES
 from service.settings import Settings
 from tvaccine_core.alignment.methods import alignment_config, carried_over
 from tvaccine_core.alignment.settings import AlignmentSettings
@@ -18,16 +19,21 @@ from tvaccine_core.repair.config import RepairConfig
 def vaccine_config(
     settings: Settings, method: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> AlignmentSettings:
-    """How a vaccine is made: `overrides` win over the settings, `method` over both.
+    """How a vaccine is made: `overrides` win over the settings, these over the policy, `method` over all of them.
 
-    Where another method is asked for than the settings are made for, only what all methods share is taken from them.
+    Where another method is asked for, only what all methods share is taken from what it wins over.
     Raises InvalidRequest naming the field.
     """
-    values = {"save_every": settings.save_every, **settings.vaccine}
-    asked = method if method is not None else (overrides or {}).get("method")
-    if asked is not None:
-        values = carried_over(values, asked)
-    return alignment_config({**values, **(overrides or {}), **({} if asked is None else {"method": asked})})
+    policy = {"save_every": settings.save_every, **POLICIES[settings.policy].vaccine}
+    return alignment_config(_over(_over(policy, settings.vaccine), overrides or {}, method))
+
+
+def _over(values: Mapping[str, Any], own: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+    """`own` on top of `values`, for `method` or else for the method that `own` names, if any."""
+    asked = own.get("method") if method is None else method
+    if asked is None:
+        return {**values, **own}
+    return {**carried_over(values, asked), **own, "method": asked}
 
 
 def fine_tune_config(settings: Settings, overrides: Mapping[str, Any] | None = None) -> FineTuneConfig:
@@ -37,7 +43,8 @@ def fine_tune_config(settings: Settings, overrides: Mapping[str, Any] | None = N
 
 def fine_tune_defence(settings: Settings) -> Defence:
     """What a fine-tuning does against harmful rows. Raises InvalidRequest naming the field."""
-    return defence_config(settings.defences)
+    named = POLICIES[settings.policy].defences if settings.defences is None else settings.defences
+    return defence_config(list(named))
 
 
 def repair_config(settings: Settings) -> RepairConfig:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from service.policies import PolicyName
 from tvaccine_core.errors import InvalidRequest
 from tvaccine_core.evaluation.judge.names import absolute_judge
 from tvaccine_core.evaluation.screening_config import ScreenConfig
@@ -53,14 +54,16 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=5, ge=1)
     cancel_grace_seconds: float = Field(default=15.0, ge=0)
 
+    policy: PolicyName = "t_vaccine"
+    """What `vaccine` and `defences` are where they do not say: see `service/policies.py`."""
     vaccine: dict[str, Any] = Field(default_factory=dict)
     fine_tune: dict[str, Any] = Field(default_factory=dict)
     gate: dict[str, Any] = Field(default_factory=dict)
     screening: Literal["report", "drop", "block"] = "report"
     screening_rules: dict[str, Any] = Field(default_factory=dict)
     """Thresholds of the screening: the fields of `tvaccine_core.evaluation.screening_config.ScreenConfig`."""
-    defences: list[Any] = Field(default_factory=list)
-    """What every fine-tuning does against harmful rows: names, or objects with a name and settings.
+    defences: list[Any] | None = None
+    """What every fine-tuning does against harmful rows: names, or objects with a name and settings; None: the policy's.
 
     See `tvaccine_core.finetuning.defences`."""
     repairing: Literal["off", "panacea"] = "off"

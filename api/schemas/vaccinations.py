@@ -23,7 +23,9 @@ class VaccinationCreate(BaseModel):
         default=None, description="A base model that `GET /v1/models` lists."
     )
     method: Method | None = Field(
-        default=None, description="How the base is aligned; see `docs/alignment-methods.md`. Default: `t_vaccine`."
+        default=None,
+        description="How the base is aligned; see `docs/alignment-methods.md`. Default: the server's, which is "
+        "`t_vaccine` unless `TVACCINE_POLICY` or `TVACCINE_VACCINE` says otherwise.",
     )
     config: dict[str, JsonValue] | None = Field(
         default=None,

@@ -33,9 +33,14 @@ def client_for(url: str, key: str) -> OpenAI:
     return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=3)
 
 
-def vaccinate(client: OpenAI, progress: Progress, config: dict[str, Any], base: str) -> dict[str, Any]:
-    """Ask for a vaccination as the admin and wait for it; returns the vaccine as the service shows it."""
-    body: dict[str, Any] = {"base": base, "method": "t_vaccine", "config": config, "activate": True}
+def vaccinate(
+    client: OpenAI, progress: Progress, config: dict[str, Any], base: str, *, method: str | None = "t_vaccine"
+) -> dict[str, Any]:
+    """Ask for a vaccination as the admin and wait for it; returns the vaccine as the service shows it.
+
+    method: None leaves it to the service's policy.
+    """
+    body: dict[str, Any] = {"base": base, "method": method, "config": config, "activate": True}
     vaccine = client.post("/admin/vaccinations", body=body, cast_to=dict[str, Any])
     while vaccine["state"] == "making":
         progress.show("vaccinating", vaccine.get("progress"))

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.configurations import vaccine_config
+from service.configurations import check_configurations, fine_tune_defence, vaccine_config
+from service.policies import POLICIES
 from service.settings import Settings
 from tvaccine_core.errors import InvalidRequest
 
@@ -38,3 +39,26 @@ def test_what_no_method_knows_is_named(settings: Settings, request_: tuple[Any, 
     with pytest.raises(InvalidRequest) as error:
         made(settings, {}, *request_)
     assert error.value.param in ("method", "alpha")
+
+
+def test_a_policy_holds_where_the_settings_do_not_say(settings: Settings) -> None:
+    chosen = settings.model_copy(update={"policy": "tar_lisa"})
+    vaccine, defences = vaccine_config(chosen).to_dict(), fine_tune_defence(chosen).to_list()
+    assert (vaccine["method"], vaccine["steps"], vaccine["lambda_tr"]) == ("tar", 48, 1)
+    assert [(one["name"], one["rho"]) for one in defences] == [("lisa", 0.1)]
+    assert made(chosen, {"steps": 9, "lambda_tr": 2})["inner_steps"] == 4
+    assert made(chosen, {"steps": 9, "lambda_tr": 2})["lambda_tr"] == 2
+    assert fine_tune_defence(chosen.model_copy(update={"defences": []})).to_list() == []
+
+
+def test_another_method_than_the_policys_takes_what_all_methods_share(settings: Settings) -> None:
+    chosen = settings.model_copy(update={"policy": "tar_lisa"})
+    for found in (made(chosen, {"method": "booster"}), made(chosen, {}, "booster")):
+        assert (found["method"], found["learning_rate"], found["alpha"]) == ("booster", 2e-3, 0.1)
+    assert made(settings, {})["method"] == "t_vaccine"
+    assert fine_tune_defence(settings).to_list() == []
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_can_be_run(settings: Settings, name: str) -> None:
+    check_configurations(settings.model_copy(update={"policy": name}))

@@ -1,0 +1,67 @@
+"""The tables of docs/results/defences.md, from the table.csv of a grid.
+
+python -m bench.defences_table docs/results/smollm2-cpu
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tvaccine_core.experiments.tables import TABLE
+
+
+class Column(NamedTuple):
+    """A figure under one attack."""
+
+    title: str
+    figure: str
+    ratio: str
+    strength: str
+
+
+BEFORE = ("0.1", "strong")
+"""Any attack would do: figures before the attack are those of the vaccinated model."""
+
+HARM = (
+    Column("before", "harmful_score_before", *BEFORE),
+    Column("middle, 0 %", "harmful_score", "0.0", "middle"),
+    Column("weak, 10 %", "harmful_score", "0.1", "weak"),
+    Column("middle, 10 %", "harmful_score", "0.1", "middle"),
+    Column("middle, 20 %", "harmful_score", "0.2", "middle"),
+    Column("strong, 10 %", "harmful_score", "0.1", "strong"),
+)
+PRICE = (
+    Column("accuracy: middle, 0 %", "accuracy", "0.0", "middle"),
+    Column("middle, 10 %", "accuracy", "0.1", "middle"),
+    Column("strong, 10 %", "accuracy", "0.1", "strong"),
+    Column("coherent: middle, 10 %", "coherence", "0.1", "middle"),
+    Column("strong, 10 %", "coherence", "0.1", "strong"),
+    Column("harmless refused: before", "over_refusal_before", *BEFORE),
+    Column("middle, 0 %", "over_refusal", "0.0", "middle"),
+    Column("middle, 10 %", "over_refusal", "0.1", "middle"),
+)
+
+
+def markdown(folder: Path) -> str:
+    """Both tables, a line per method; a figure that is not there stays empty."""
+    with (folder / TABLE).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return f"{_table(rows, HARM)}\n\n{_table(rows, PRICE)}"
+
+
+def _table(rows: list[dict[str, str]], columns: Iterable[Column]) -> str:
+    found = {(row["method"], row["figure"], row["ratio"], row["strength"]): float(row["mean"]) for row in rows}
+    columns = tuple(columns)
+    lines = [f"| | {' | '.join(one.title for one in columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        means = (found.get((method, *one[1:])) for one in columns)
+        lines.append(f"| {method} | {' | '.join('' if mean is None else f'{mean:.1f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(Path(sys.argv[1])))
