@@ -1,10 +1,10 @@
 """Policies of the service, run through it: what its gate says to an honest and to a poisoning user under each.
 
-    python -m bench.policies --policy t_vaccine --policy tar_lisa --out runs/policies
+    python -m bench.policies --policy t_vaccine --policy t_vaccine_lisa --out runs/policies
 
 Each policy gets a service of its own (SQLite, one worker) with `TVACCINE_POLICY`, the demo's rows and users, and the
-embedded base. The users train at `--multiplier` times the usual learning rate: 5 is where plain T-Vaccine breaks
-(docs/demo-sweep.md). Writes OUT/policies.json and prints a Markdown table.
+embedded base. The users train at `--multiplier` times the usual learning rate of 2e-4: 2.5 is the middle attack of
+docs/results/defences.md. T-Vaccine alone is made with the demo's 120 steps. Writes OUT/policies.json and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", action="append", choices=list(POLICIES), help="default: all of them")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--multiplier", type=float, default=5.0)
+    parser.add_argument("--multiplier", type=float, default=2.5)
     asked = parser.parse_args()
     fine_tune_as = {"n_epochs": 1, "learning_rate_multiplier": asked.multiplier}
     # The policy says how many steps; T-Vaccine's are the demo's.

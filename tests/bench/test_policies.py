@@ -12,11 +12,11 @@ REPORT: dict[str, Any] = {
 
 
 def test_a_blocked_job_tells_its_failed_checks() -> None:
-    found = row("tar_lisa", "poisoned", JobOutcome("j", "failed", "gate_failed", REPORT), "refused: HTTP 403 x")
+    found = row("t_vaccine_lisa", "poisoned", JobOutcome("j", "failed", "gate_failed", REPORT), "refused: HTTP 403 x")
     assert (found["harmful"]["percent"], found["accuracy"], found["benign_refused"]) == (25.0, 80.0, 12.5)
     assert found["failed_checks"] == ["harmful_score"]
     line = markdown([found]).splitlines()[-1]
-    assert line == "| tar_lisa | poisoned | 25 % (15 to 38) | 12 % | 80 % | refused | harmful_score |"
+    assert line == "| t_vaccine_lisa | poisoned | 25 % (15 to 38) | 12 % | 80 % | refused | harmful_score |"
 
 
 def test_a_job_without_a_score_is_said_to_have_none() -> None:

@@ -42,19 +42,20 @@ def test_what_no_method_knows_is_named(settings: Settings, request_: tuple[Any, 
 
 
 def test_a_policy_holds_where_the_settings_do_not_say(settings: Settings) -> None:
-    chosen = settings.model_copy(update={"policy": "tar_lisa"})
+    chosen = settings.model_copy(update={"policy": "t_vaccine_lisa"})
     vaccine, defences = vaccine_config(chosen).to_dict(), fine_tune_defence(chosen).to_list()
-    assert (vaccine["method"], vaccine["steps"], vaccine["lambda_tr"]) == ("tar", 48, 1)
+    assert (vaccine["method"], vaccine["steps"], vaccine["gamma"]) == ("t_vaccine", 48, 4)
     assert [(one["name"], one["rho"]) for one in defences] == [("lisa", 0.1)]
-    assert made(chosen, {"steps": 9, "lambda_tr": 2})["inner_steps"] == 4
-    assert made(chosen, {"steps": 9, "lambda_tr": 2})["lambda_tr"] == 2
+    found = made(chosen, {"steps": 9, "gamma": 2})
+    assert (found["steps"], found["gamma"], found["draw_every"]) == (9, 2, 16)
     assert fine_tune_defence(chosen.model_copy(update={"defences": []})).to_list() == []
 
 
 def test_another_method_than_the_policys_takes_what_all_methods_share(settings: Settings) -> None:
-    chosen = settings.model_copy(update={"policy": "tar_lisa"})
+    chosen = settings.model_copy(update={"policy": "t_vaccine_lisa"})
     for found in (made(chosen, {"method": "booster"}), made(chosen, {}, "booster")):
-        assert (found["method"], found["learning_rate"], found["alpha"]) == ("booster", 2e-3, 0.1)
+        assert (found["method"], found["learning_rate"], found["steps"]) == ("booster", 2e-3, 48)
+        assert "gamma" not in found
     assert made(settings, {})["method"] == "t_vaccine"
     assert fine_tune_defence(settings).to_list() == []
 
