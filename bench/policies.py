@@ -4,7 +4,8 @@
 
 Each policy gets a service of its own (SQLite, one worker) with `TVACCINE_POLICY`, the demo's rows and users, and the
 embedded base. The users train at `--multiplier` times the usual learning rate of 2e-4: 2.5 is the middle attack of
-docs/results/defences.md. T-Vaccine alone is made with the demo's 120 steps. Writes OUT/policies.json and prints a Markdown table.
+docs/results/defences.md. T-Vaccine alone is made with the demo's 120 steps. Writes
+OUT/policies.json and prints a Markdown table.
 """
 
 from __future__ import annotations
