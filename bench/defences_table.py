@@ -6,8 +6,6 @@ python -m bench.defences_table docs/results/smollm2-cpu
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,17 +43,24 @@ PRICE = (
     Column("middle, 10 %", "over_refusal", "0.1", "middle"),
 )
 
+EQUAL = (
+    Column("alignment steps", "alignment_steps", "0.1", "middle"),
+    Column("harmful score: before", "harmful_score_before", "0.1", "middle"),
+    Column("after", "harmful_score", "0.1", "middle"),
+    Column("points below SFT", "points_below_SFT", "0.1", "middle"),
+    Column("accuracy", "accuracy", "0.1", "middle"),
+    Column("coherent", "coherence", "0.1", "middle"),
+    Column("drift", "drift", "0.1", "middle"),
+)
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+TABLES = ((RESULTS / "smollm2-cpu", HARM), (RESULTS / "smollm2-cpu", PRICE), (RESULTS / "smollm2-equal-time", EQUAL))
 
-def markdown(folder: Path) -> str:
-    """Both tables, a line per method; a figure that is not there stays empty."""
+
+def markdown(folder: Path, columns: tuple[Column, ...]) -> str:
+    """A line per method of a published grid; a figure that is not there stays empty."""
     with (folder / TABLE).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return f"{_table(rows, HARM)}\n\n{_table(rows, PRICE)}"
-
-
-def _table(rows: list[dict[str, str]], columns: Iterable[Column]) -> str:
     found = {(row["method"], row["figure"], row["ratio"], row["strength"]): float(row["mean"]) for row in rows}
-    columns = tuple(columns)
     lines = [f"| | {' | '.join(one.title for one in columns)} |", "|---" * (1 + len(columns)) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
         means = (found.get((method, *one[1:])) for one in columns)
@@ -64,4 +69,4 @@ def _table(rows: list[dict[str, str]], columns: Iterable[Column]) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(Path(sys.argv[1])))
+    print("\n\n".join(markdown(*table) for table in TABLES))

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from bench.defences_table import markdown
+import pytest
+
+from bench.defences_table import HARM, PRICE, RESULTS, TABLES, Column, markdown
 
 HEAD = "method,attack,ratio,strength,task,figure,unit,mean,low,high,seeds,interval,p_value"
 
@@ -14,6 +16,11 @@ def test_a_line_per_method_and_nothing_where_nothing_was_measured(tmp_path: Path
         "SFT,harmful_mixing,0.1,middle,sst2,coherence,%,97.5,94,99,1,wilson,",
     ]
     (tmp_path / "table.csv").write_text("\n".join(lines), "utf-8")
-    harm, price = (table.splitlines() for table in markdown(tmp_path).split("\n\n"))
+    harm, price = (markdown(tmp_path, columns).splitlines() for columns in (HARM, PRICE))
     assert harm[2:] == ["| none at all |  |  |  |  |  | 92.5 |", "| SFT | 2.0 |  |  |  |  | 84.5 |"]
     assert price[3] == "| SFT |  |  |  | 97.5 |  |  |  |  |"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=["harm", "price", "equal time"])
+def test_the_page_holds_the_tables_of_its_grids(table: tuple[Path, tuple[Column, ...]]) -> None:
+    assert markdown(*table) in (RESULTS / "defences.md").read_text("utf-8")
