@@ -50,8 +50,8 @@ def serve(
     outcome = fine_tune(client, progress, getattr(files, who), files.held_out, BASE, **options)
     seconds = time.monotonic() - started
     adapter = download_adapter(client, outcome.job_id, folder / f"{who}.zip")
-    ran = client.fine_tuning.jobs.retrieve(outcome.job_id).model_extra or {}
-    return row(policy, who, outcome, adapter) | {"seconds": round(seconds), "defences": ran.get("defences")}
+    safety: dict[str, Any] = (client.fine_tuning.jobs.retrieve(outcome.job_id).model_extra or {})["safety"]
+    return row(policy, who, outcome, adapter) | {"seconds": round(seconds), "defences": safety["defences"]}
 
 
 def row(policy: str, who: str, outcome: JobOutcome, adapter: str) -> dict[str, Any]:

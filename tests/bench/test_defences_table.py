@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from bench.defences_table import HARM, PRICE, RESULTS, TABLES, Column, markdown
+from bench.policies import markdown as policies_markdown
 
 HEAD = "method,attack,ratio,strength,task,figure,unit,mean,low,high,seeds,interval,p_value"
 
@@ -24,3 +26,8 @@ def test_a_line_per_method_and_nothing_where_nothing_was_measured(tmp_path: Path
 @pytest.mark.parametrize("table", TABLES, ids=["harm", "price", "equal time"])
 def test_the_page_holds_the_tables_of_its_grids(table: tuple[Path, tuple[Column, ...]]) -> None:
     assert markdown(*table) in (RESULTS / "defences.md").read_text("utf-8")
+
+
+def test_the_page_holds_the_table_of_the_policies() -> None:
+    rows = json.loads((RESULTS / "policies.json").read_text("utf-8"))
+    assert policies_markdown(rows) in (RESULTS / "defences.md").read_text("utf-8")
