@@ -1,7 +1,4 @@
-"""The tables of docs/results/defences.md, from the table.csv of a grid.
-
-python -m bench.defences_table docs/results/smollm2-cpu
-"""
+"""The tables of docs/results/defences.md, from the table.csv of its two grids: `python -m bench.defences_table`."""
 
 from __future__ import annotations
 
