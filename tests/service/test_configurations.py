@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.configurations import check_configurations, fine_tune_defence, vaccine_config
-from service.policies import POLICIES
+from service.policies import POLICIES, PolicyName
 from service.settings import Settings
 from tvaccine_core.errors import InvalidRequest
 
@@ -61,5 +61,8 @@ def test_another_method_than_the_policys_takes_what_all_methods_share(settings: 
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_every_policy_can_be_run(settings: Settings, name: str) -> None:
-    check_configurations(settings.model_copy(update={"policy": name}))
+def test_every_policy_can_be_run(settings: Settings, name: PolicyName) -> None:
+    chosen = settings.model_copy(update={"policy": name})
+    check_configurations(chosen)
+    assert vaccine_config(chosen).to_dict().items() >= POLICIES[name].vaccine.items()
+    assert len(fine_tune_defence(chosen).to_list()) == len(POLICIES[name].defences)

@@ -98,3 +98,11 @@ def test_screening_rules_are_checked_when_a_process_starts(monkeypatch: pytest.M
     monkeypatch.setenv("TVACCINE_SCREENING_RULES", rules)
     with pytest.raises(InvalidRequest, match="TVACCINE_SCREENING_RULES"):
         load_settings()
+
+
+def test_a_policy_that_there_is_not_is_named_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TVACCINE_POLICY", "t_vaccine_lisa")
+    assert load_settings().policy == "t_vaccine_lisa"
+    monkeypatch.setenv("TVACCINE_POLICY", "magic")
+    with pytest.raises(InvalidRequest, match=r"TVACCINE_POLICY: .*'t_vaccine' or 't_vaccine_lisa'"):
+        load_settings()
